@@ -1,0 +1,183 @@
+"""What a reader sees of a root at one moment: plain data, shared by the console's screens and ``ringrift status``.
+
+Unknown is None, never a guess: a database that cannot be read gives None and a note, not a zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+JobState = Literal[
+    "waiting",  # for what it needs, or for a place
+    "placing",  # the start was decided, the host has not answered yet
+    "running",
+    "cancelling",
+    "done",
+    "failed",
+    "cancelled",
+    "skipped",  # its output was already there and valid
+    "blocked",  # something it needs failed or was cancelled
+    "unknown",  # the host cannot say how it ended
+]
+ENDED: frozenset[str] = frozenset({"done", "failed", "cancelled", "skipped", "blocked"})
+
+DataStatus = Literal["empty", "scaling", "ready", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """The last progress line of a job; ``rate`` is units a second, ``eta_s`` seconds."""
+
+    done: float
+    total: float | None
+    unit: str
+    rate: float | None = None
+    eta_s: float | None = None
+    message: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    id: str
+    kind: str  # selfplay, export, train, gauntlet
+    config: str
+    title: str
+    state: JobState
+    host: str | None
+    attempt: str | None  # attempt key, <job id>.<n>
+    pipeline: str | None
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    progress: JobProgress | None = None
+    why: str = ""  # why it waits, failed, or is unknown
+    exit_code: int | None = None
+    log_path: str | None = None
+    argv: tuple[str, ...] = ()
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineRow:
+    id: str
+    config: str
+    state: JobState
+    stages: tuple[str, ...]  # job ids in order
+    created_at: datetime
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WinRate:
+    """Results against one opponent; the interval is Wilson's at 95 %."""
+
+    opponent: str  # with version, e.g. heuristic:1
+    wins: int
+    games: int
+    unique: int
+    crashes: int
+    low: float
+    high: float
+
+    @property
+    def rate(self) -> float | None:
+        return self.wins / self.games if self.games else None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """One immutable model; its label is ``<model_id>:v<version>``."""
+
+    model_id: str
+    version: int
+    sha256: str
+    config: str | None
+    stage: str  # development, staging, production, archived, rejected
+    path: str
+    size: int
+    created_at: datetime
+    games: int = 0
+    win_rates: tuple[WinRate, ...] = ()
+    parent: str | None = None
+    architecture: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    stage_since: datetime | None = None
+    present: bool = True  # the file is where the registry says
+
+    @property
+    def label(self) -> str:
+        return f"{self.model_id}:v{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRow:
+    config: str
+    games: int | None
+    ready_games: int
+    data: DataStatus
+    samples: int | None = None
+    dataset_at: datetime | None = None
+    best: ModelRow | None = None
+    production: ModelRow | None = None
+    models: int = 0
+    running: int = 0
+    note: str = ""  # why something is unknown
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    id: int
+    at: datetime
+    type: str
+    subject: str
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRow:
+    id: str
+    action: str
+    title: str
+    state: Literal["pending", "running", "done", "failed", "refused"]
+    created_at: datetime
+    by: str
+    error: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorRow:
+    alive: bool
+    pid: int | None = None
+    since: datetime | None = None
+    lag_ms: float | None = None  # worst loop lag of the last minute
+    epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something that waits for the operator: what, and the action that deals with it."""
+
+    text: str
+    subject: str
+    screen: Literal["jobs", "models", "pulse"]
+    severity: Literal["info", "warning", "error"] = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    root: str
+    revision: int
+    taken_at: datetime
+    configs: tuple[ConfigRow, ...] = ()
+    jobs: tuple[JobRow, ...] = ()
+    pipelines: tuple[PipelineRow, ...] = ()
+    models: tuple[ModelRow, ...] = ()
+    operations: tuple[OperationRow, ...] = ()
+    events: tuple[EventRow, ...] = ()
+    supervisor: SupervisorRow = SupervisorRow(alive=False)
+    needs: tuple[Need, ...] = ()

@@ -1,0 +1,424 @@
+"""The one registry of actions: keys, footer, help, command line, palette, CLI verbs and documentation come from here.
+
+An action that changes something has a ``plan`` function; the console shows the plan in a dialog, the CLI carries it
+out (or prints it under ``--dry-run``), and both write the same operation. Nothing here imports a screen or a worker:
+handlers and plan functions are named by ``module:function`` and imported when they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from importlib import import_module
+from typing import Any, Literal
+
+from backend.snapshot import ENDED, JobRow, ModelRow, Snapshot
+
+
+class Tier(IntEnum):
+    """How much an action asks before it acts."""
+
+    READ = 0  # changes nothing
+    PLAN = 1  # a plan dialog, Cancel is the default
+    NAMED = 2  # a plan dialog, answered by typing the object's name
+
+
+Scope = Literal["global", "pulse", "jobs", "models", "log"]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter of an action. A name that starts with ``--`` is an option, any other a positional argument."""
+
+    name: str
+    help: str
+    type: Literal["str", "int", "float", "flag", "path"] = "str"
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    required: bool = False
+    repeat: Literal["", "+", "*", "append"] = ""
+    metavar: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing an operator can do.
+
+    Attributes:
+        name: identity, dotted, e.g. ``jobs.cancel``.
+        help: one line.
+        label: the word in the footer; "…" at its end means that a dialog follows.
+        verb: words on the command line, e.g. ``("jobs", "cancel")``; empty when it only makes sense on screen.
+        run: CLI handler ``module:function`` with signature ``(args, paths) -> exit code``.
+        plan: ``module:function``, async ``(paths, **params) -> Plan``.
+        key: default key on the screens of ``scope``.
+        available: reason why it cannot be done now on ``subject`` (a job id, a model label, a config key), or None.
+    """
+
+    name: str
+    help: str
+    label: str = ""
+    verb: tuple[str, ...] = ()
+    params: tuple[Param, ...] = ()
+    run: str = ""
+    plan: str = ""
+    key: str = ""
+    scope: Scope = "global"
+    tier: Tier = Tier.READ
+    footer: bool = True
+    available: Callable[[Snapshot, str | None], str | None] = field(default=lambda snapshot, subject: None)
+
+
+def load(reference: str) -> Callable[..., Any]:
+    """The function that ``module:function`` names."""
+    module, _, name = reference.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
+
+
+def find_job(snapshot: Snapshot, subject: str | None) -> JobRow | None:
+    return next((job for job in snapshot.jobs if job.id == subject), None)
+
+
+def find_model(snapshot: Snapshot, subject: str | None) -> ModelRow | None:
+    return next((model for model in snapshot.models if subject in (model.label, model.sha256)), None)
+
+
+def _needs_job(snapshot: Snapshot, subject: str | None) -> str | None:
+    return None if find_job(snapshot, subject) else "no job is selected"
+
+
+def _can_cancel(snapshot: Snapshot, subject: str | None) -> str | None:
+    job = find_job(snapshot, subject)
+    if job is None:
+        return "no job is selected"
+    if job.state in ENDED:
+        return f"the job has ended ({job.state})"
+    return "it is being cancelled already" if job.state == "cancelling" else None
+
+
+def _can_retry(snapshot: Snapshot, subject: str | None) -> str | None:
+    job = find_job(snapshot, subject)
+    if job is None:
+        return "no job is selected"
+    return None if job.state in ("failed", "cancelled", "blocked") else f"only an ended job runs again ({job.state})"
+
+
+def _needs_model(snapshot: Snapshot, subject: str | None) -> str | None:
+    return None if find_model(snapshot, subject) else "no model is selected"
+
+
+def _can_archive(snapshot: Snapshot, subject: str | None) -> str | None:
+    model = find_model(snapshot, subject)
+    if model is None:
+        return "no model is selected"
+    if model.stage in ("production", "staging"):
+        return f"a {model.stage} model is protected"
+    return "it is archived already" if model.stage == "archived" else None
+
+
+CONFIG = (
+    Param("--config", "config key, e.g. hex8_2p", metavar="KEY"),
+    Param("--board-type", "board: square8 square19 hex8 hexagonal", aliases=("--board",), metavar="BOARD"),
+    Param("--num-players", "2, 3 or 4", type="int", metavar="N"),
+)
+JSON = Param("--json", "print JSON", type="flag")
+DRY_RUN = Param("--dry-run", "print the plan and change nothing", type="flag")
+WAIT = Param("--wait", "stay until it has ended and exit with its outcome", type="flag")
+SEED = Param("--seed", "seed of all random choices", type="int", metavar="N")
+
+_RULES = "ringrift_console.verbs.rules"
+_TRAINING = "ringrift_console.verbs.training"
+_JOBS = "ringrift_console.verbs.jobs"
+_REGISTRY = "ringrift_console.verbs.registry"
+
+ACTIONS: tuple[Action, ...] = (
+    # on screen only
+    Action("go.pulse", "Pulse: the twelve configs, what runs, what needs you", "Pulse", key="1"),
+    Action("go.jobs", "Jobs: self-play, export, training, gauntlets", "Jobs", key="3"),
+    Action("go.models", "Models: the registry", "Models", key="4"),
+    Action("filter", "Show only rows that contain a text", "filter", key="slash", footer=False),
+    Action("help", "What every key does here", "help", key="question_mark"),
+    Action("command", "Type an action by name", "command", key="colon"),
+    Action("palette", "Find an action or an object", "palette", key="ctrl+p", footer=False),
+    Action("time", "Times as local, UTC or age", "time", key="T", footer=False),
+    Action("redraw", "Draw the whole screen again", "redraw", key="ctrl+l", footer=False),
+    Action("quit", "Leave the console; jobs go on", "quit", key="q"),
+    # pipelines and jobs
+    Action(
+        "pipeline.start",
+        "Self-play, export, training and gauntlet of one config, in a row",
+        "pipeline…",
+        verb=("pipeline",),
+        params=(
+            Param("config", "config key, e.g. square8_2p", metavar="CONFIG"),
+            Param("--games", "games that the config should have in all", type="int", metavar="N"),
+            Param("--epochs", "training epochs", type="int", metavar="N"),
+            Param("--gauntlet-games", "gauntlet games per opponent", type="int", metavar="N"),
+            SEED,
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_JOBS}:pipeline",
+        plan="backend.jobs.plans:plan_pipeline",
+        key="p",
+        scope="pulse",
+        tier=Tier.PLAN,
+    ),
+    Action(
+        "jobs.list",
+        "List jobs, newest first",
+        verb=("jobs", "list"),
+        params=(
+            Param("--state", "only jobs in this state", metavar="STATE"),
+            Param("--config", "only jobs of this config", metavar="KEY"),
+            JSON,
+        ),
+        run=f"{_JOBS}:list_jobs",
+    ),
+    Action(
+        "jobs.show",
+        "Everything known of one job",
+        "details",
+        verb=("jobs", "show"),
+        params=(Param("job", "job id, or the start of one", metavar="JOB"), JSON),
+        run=f"{_JOBS}:show",
+        key="d",
+        scope="jobs",
+        available=_needs_job,
+    ),
+    Action(
+        "jobs.logs",
+        "The log of a job",
+        "log",
+        verb=("jobs", "logs"),
+        params=(
+            Param("job", "job id, or the start of one", metavar="JOB"),
+            Param("--follow", "go on until the job ends", type="flag", aliases=("-f",)),
+            Param("--tail", "only the last N lines", type="int", metavar="N"),
+        ),
+        run=f"{_JOBS}:logs",
+        key="l",
+        scope="jobs",
+        available=_needs_job,
+    ),
+    Action(
+        "jobs.cancel",
+        "Stop a job; what it finished is kept",
+        "cancel…",
+        verb=("jobs", "cancel"),
+        params=(Param("job", "job id, or the start of one", metavar="JOB"), WAIT, DRY_RUN, JSON),
+        run=f"{_JOBS}:cancel",
+        plan="backend.jobs.plans:plan_cancel",
+        key="x",
+        scope="jobs",
+        tier=Tier.PLAN,
+        available=_can_cancel,
+    ),
+    Action(
+        "jobs.retry",
+        "Run an ended job again, as a new attempt",
+        "retry…",
+        verb=("jobs", "retry"),
+        params=(Param("job", "job id, or the start of one", metavar="JOB"), WAIT, DRY_RUN, JSON),
+        run=f"{_JOBS}:retry",
+        plan="backend.jobs.plans:plan_retry",
+        key="r",
+        scope="jobs",
+        tier=Tier.PLAN,
+        available=_can_retry,
+    ),
+    Action(
+        "events",
+        "What happened, newest last",
+        verb=("events",),
+        params=(
+            Param("--type", "only events of this type", metavar="TYPE"),
+            Param("--last", "how many", type="int", default=50, metavar="N"),
+            JSON,
+        ),
+        run=f"{_JOBS}:events",
+    ),
+    Action(
+        "supervise",
+        "Run the supervisor in the foreground",
+        verb=("supervise",),
+        params=(
+            Param("--stop", "stop the running supervisor; jobs go on", type="flag"),
+            Param("--detach", "start it in the background and return", type="flag"),
+        ),
+        run=f"{_JOBS}:supervise",
+    ),
+    Action(
+        "status",
+        "Configs, jobs and models in one page",
+        verb=("status",),
+        params=(JSON,),
+        run="ringrift_console.verbs.status:status",
+    ),
+    # work: what recipes run, on this machine or another
+    Action(
+        "selfplay",
+        "Play games into the config's database",
+        verb=("selfplay",),
+        params=(
+            *CONFIG,
+            Param("--games", "games to add", type="int", metavar="N"),
+            Param("--until", "play until the database holds N games", type="int", metavar="N"),
+            Param("--players", "player per seat, or one for all", default="heuristic", metavar="NAMES"),
+            Param("--workers", "processes; default one a core", type="int", metavar="N"),
+            SEED,
+            JSON,
+        ),
+        run="ringrift_console.verbs.selfplay:selfplay",
+    ),
+    Action(
+        "export",
+        "Turn recorded games into a training dataset",
+        verb=("export",),
+        params=(
+            *CONFIG,
+            Param("--db", "games database; repeat for several", type="path", repeat="append", metavar="F.db"),
+            Param("--use-discovery", "find the databases under the root", type="flag"),
+            Param("--output", "dataset to write", type="path", metavar="F.npz"),
+            Param("--validation", "fraction of games held out", type="float", default=0.1, metavar="X"),
+            Param("--max-games", "use at most N games, newest first", type="int", metavar="N"),
+            JSON,
+        ),
+        run=f"{_TRAINING}:export",
+    ),
+    Action(
+        "train",
+        "Train a network and register it",
+        verb=("train",),
+        params=(
+            *CONFIG,
+            Param("--data-path", "dataset", type="path", metavar="F.npz"),
+            Param("--save-path", "checkpoint to write", type="path", metavar="M.pth"),
+            Param("--epochs", "passes over the data", type="int", metavar="N"),
+            Param("--batch-size", "samples a step", type="int", metavar="N"),
+            Param("--lr", "peak learning rate", type="float", aliases=("--learning-rate",), metavar="X"),
+            Param("--blocks", "residual blocks", type="int", metavar="N"),
+            Param("--channels", "channels of the trunk", type="int", metavar="N"),
+            Param("--resume", "go on from the last training state", type="flag"),
+            Param("--init-weights", "start from this checkpoint", type="path", metavar="M.pth"),
+            Param("--device", "cpu, cuda or mps; default the best there is", metavar="DEV"),
+            Param("--no-register", "leave the registry alone", type="flag"),
+            SEED,
+            JSON,
+        ),
+        run=f"{_TRAINING}:train",
+    ),
+    Action(
+        "gauntlet",
+        "Play a model against Random and Heuristic",
+        verb=("gauntlet",),
+        params=(
+            Param("model", "checkpoint file, or a registered model (label or SHA-256)", metavar="MODEL"),
+            *CONFIG,
+            Param("--games", "games per opponent", type="int", default=100, metavar="N"),
+            Param("--simulations", "search simulations a move; 0 plays the bare policy", type="int", metavar="N"),
+            Param("--opponents", "comma list", default="random,heuristic", metavar="NAMES"),
+            Param("--workers", "processes; default one a core", type="int", metavar="N"),
+            SEED,
+            JSON,
+        ),
+        run="ringrift_console.verbs.evaluation:gauntlet",
+    ),
+    # registry
+    Action(
+        "registry.list",
+        "Registered models",
+        verb=("registry", "list"),
+        params=(
+            Param("--stage", "only this stage", metavar="STAGE"),
+            Param("--config", "only this config", metavar="KEY"),
+            JSON,
+        ),
+        run=f"{_REGISTRY}:list_models",
+    ),
+    Action(
+        "registry.info",
+        "Everything known of one model",
+        "details",
+        verb=("registry", "info"),
+        params=(Param("model", "label, SHA-256 or the start of one", metavar="MODEL"), JSON),
+        run=f"{_REGISTRY}:info",
+        key="d",
+        scope="models",
+        available=_needs_model,
+    ),
+    Action(
+        "registry.archive",
+        "Move a model into the archive",
+        "archive…",
+        verb=("registry", "archive"),
+        params=(
+            Param("model", "label, SHA-256 or the start of one", metavar="MODEL"),
+            Param("--reason", "why, in words; kept for ever", metavar="TEXT"),
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_REGISTRY}:archive",
+        plan="backend.registry.plans:plan_archive",
+        key="A",
+        scope="models",
+        tier=Tier.PLAN,
+        available=_can_archive,
+    ),
+    # rules
+    Action(
+        "rules.replay",
+        "Replay recorded games and compare every position",
+        verb=("rules", "replay"),
+        params=(Param("files", "recordings, .jsonl or .jsonl.gz", type="path", repeat="+", metavar="FILE"),),
+        run=f"{_RULES}:replay",
+    ),
+    Action(
+        "rules.bench",
+        "Measure the rules engine on one core",
+        verb=("rules", "bench"),
+        params=(
+            Param("--config", "only this config; repeat for several", repeat="append", metavar="KEY"),
+            Param("--seconds", "time per config", type="float", default=2.0, metavar="S"),
+            JSON,
+        ),
+        run=f"{_RULES}:bench",
+    ),
+    Action(
+        "rules.play",
+        "Play and print one game",
+        verb=("rules", "play"),
+        params=(
+            *CONFIG,
+            Param("--players", "player per seat, or one for all", default="random", metavar="NAMES"),
+            SEED,
+        ),
+        run=f"{_RULES}:play",
+    ),
+    Action(
+        "rules.record",
+        "Record games in the shared notation",
+        verb=("rules", "record"),
+        params=(
+            *CONFIG,
+            Param("--games", "how many", type="int", default=1, metavar="N"),
+            Param("--output", "recording to write", type="path", required=True, metavar="F.jsonl.gz"),
+            SEED,
+        ),
+        run=f"{_RULES}:record",
+    ),
+)
+
+BY_NAME: dict[str, Action] = {action.name: action for action in ACTIONS}
+
+
+def actions_for(scope: Scope) -> tuple[Action, ...]:
+    """Actions with a key on the screens of ``scope``: its own first, then the global ones."""
+    own = tuple(action for action in ACTIONS if action.key and action.scope == scope)
+    rest = tuple(action for action in ACTIONS if action.key and action.scope == "global")
+    return own if scope == "global" else own + rest

@@ -1,0 +1,116 @@
+"""``ringrift``: every action that has a verb, built from the action registry.
+
+Standard output carries data, standard error the narration; exit codes are those of :class:`backend.errors.Exit`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+from backend.errors import Exit, RingRiftError, UsageError, resource_error
+from backend.paths import resolve_root
+from ringrift_console import __version__
+from ringrift_console.actions import ACTIONS, Action, Param, load
+
+_TYPES = {"str": str, "int": int, "float": float, "path": str}
+_GROUPS = {
+    "jobs": "jobs: list, show, follow, cancel, retry",
+    "registry": "models: list, info, archive",
+    "rules": "the game: replay, bench, play, record",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a usage error as one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"see {self.prog} --help")
+
+
+def add_param(parser: argparse.ArgumentParser, param: Param) -> None:
+    """Adds one parameter of an action to its parser."""
+    options: dict[str, Any] = {"help": param.help}
+    if param.type == "flag":
+        options["action"] = "store_true"
+    else:
+        options |= {"type": _TYPES[param.type], "default": param.default, "metavar": param.metavar}
+        if param.choices:
+            options["choices"] = param.choices
+        if param.repeat == "append":
+            options["action"] = "append"
+        elif param.repeat:
+            options["nargs"] = param.repeat
+    if param.name.startswith("-"):
+        names = [param.name, *param.aliases]
+        options["dest"] = param.name.lstrip("-").replace("-", "_")
+        if param.required:
+            options["required"] = True
+        parser.add_argument(*names, **options)
+    else:
+        if param.repeat == "*" or (param.default is not None and not param.repeat):
+            options.setdefault("nargs", "?")
+        parser.add_argument(param.name, **options)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs. A namespace it returns carries the chosen :class:`Action` as ``action``."""
+    common = _Parser(add_help=False)
+    common.add_argument("--root", default=argparse.SUPPRESS, metavar="DIR", help="where all data lies (RINGRIFT_ROOT)")
+    parser = _Parser(prog="ringrift", description="RingRift models through their whole life.", parents=[common])
+    parser.add_argument("--version", action="version", version=f"ringrift {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
+    groups: dict[str, Any] = {}
+    for action in ACTIONS:
+        if not action.verb:
+            continue
+        place = verbs
+        if len(action.verb) == 2:
+            group = action.verb[0]
+            if group not in groups:
+                outer = verbs.add_parser(group, help=_GROUPS.get(group, ""))
+                groups[group] = outer.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
+            place = groups[group]
+        sub = place.add_parser(action.verb[-1], help=action.help, description=action.help, parents=[common])
+        for param in action.params:
+            add_param(sub, param)
+        sub.set_defaults(action=action)
+    return parser
+
+
+def _terminate(signum: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + signum)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one verb and returns its exit code."""
+    try:
+        args = build_parser().parse_args(argv)
+        action: Action = args.action
+        paths = resolve_root(getattr(args, "root", None))
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
+        return int(load(action.run)(args, paths))
+    except RingRiftError as error:
+        sys.stderr.write(f"ringrift: {error.line()}\n")
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("ringrift: interrupted\n")
+        return int(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); keep the interpreter from complaining while it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.DONE)
+    except OSError as error:
+        full = resource_error(error, str(error.filename or ""))
+        if full is None:
+            raise
+        sys.stderr.write(f"ringrift: {full.line()}\n")
+        return int(full.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One module a screen or dialog: what is shown, and which actions are offered."""
