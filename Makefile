@@ -1,0 +1,50 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= auto
+
+.PHONY: help install run test lint bench lab docs clean
+
+help:
+	@echo "make run      install, then open the console"
+	@echo "make test     install, then lint, types and all tests"
+	@echo "make lint     ruff and mypy"
+	@echo "make bench    the measurements in benchmarks/ (takes a while)"
+	@echo "make lab      a scratch root with a small model, and the console on it"
+	@echo "make docs     docs/keys.md, docs/cli.md and the pictures, from the program itself"
+
+install: $(STAMP)
+
+# Torch goes first and alone: the constraint keeps pip from taking a build with gigabytes of CUDA libraries.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+run: $(STAMP)
+	@$(BIN)/ringrift-console
+
+test: $(STAMP) lint
+	$(BIN)/python -m backend.rules.warm
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not serial"
+	$(BIN)/python -m pytest -q -m serial
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+lab: $(STAMP)
+	$(BIN)/ringrift pipeline square8_2p --root build/lab --games 40 --epochs 2 --gauntlet-games 10 --wait
+	$(BIN)/ringrift-console --root build/lab
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,172 @@
+"""``hosts.yaml``: a mapping of host names to hosts, validated with the line of every mistake.
+
+The keys of the reference installation's hosts file are understood; keys that nobody here knows are kept in
+``Host.extra`` and mentioned by :attr:`Hosts.notes`, never fatal.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from backend.errors import SettingsError
+
+LOCAL = "local"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.IGNORECASE)
+
+_TEXT = {
+    "ssh_host", "ssh_user", "ssh_key", "tailscale_ip", "tailscale_ipv6", "ringrift_path", "venv_activate",
+    "python_path", "gpu", "role", "status", "runtime", "region", "note", "data_server_url", "worker_url",
+    "external_storage_path", "relay_primary", "relay_secondary", "proxy_jump",
+}  # fmt: skip
+_NUMBER = {
+    "ssh_port", "memory_gb", "cpus", "gpu_vram_gb", "max_parallel_jobs", "bandwidth_mbps", "data_server_port",
+    "worker_port",
+}  # fmt: skip
+_FLAG = {
+    "selfplay_enabled", "training_enabled", "gauntlet_enabled", "export_enabled", "p2p_enabled", "nat_blocked",
+    "cuda_capable", "is_coordinator", "is_ephemeral", "force_relay_mode", "relay_capable", "skip_sync_receive",
+    "use_external_storage",
+}  # fmt: skip
+_LIST = {"preferred_workloads", "excluded_workloads"}
+_MAPPING = {"storage_paths"}
+KNOWN_KEYS = _TEXT | _NUMBER | _FLAG | _LIST | _MAPPING
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One host as its file describes it; ``settings`` holds the understood keys, ``extra`` the others."""
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    line: int = 0
+
+    @property
+    def is_local(self) -> bool:
+        return self.name == LOCAL and "ssh_host" not in self.settings
+
+    @property
+    def max_parallel_jobs(self) -> int:
+        return int(self.settings.get("max_parallel_jobs", 1))
+
+    def enabled(self, kind: str) -> bool:
+        """Whether jobs of ``kind`` (selfplay, export, training, gauntlet) may run here."""
+        return bool(self.settings.get(f"{'training' if kind == 'train' else kind}_enabled", True))
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    hosts: tuple[Host, ...]
+    source: str
+    notes: tuple[str, ...] = ()
+
+    def get(self, name: str) -> Host | None:
+        return next((host for host in self.hosts if host.name == name), None)
+
+
+THIS_MACHINE = Hosts((Host(LOCAL, {"role": "coordinator", "status": "ready"}),), "built in")
+
+
+def load_hosts(path: Path) -> Hosts:
+    """Reads a hosts file; a missing one means this machine alone.
+
+    Raises:
+        SettingsError: the file cannot be understood; the message has the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return THIS_MACHINE
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError("cannot read the hosts file", where=str(path), hint=str(error)) from None
+    return parse_hosts(text, str(path))
+
+
+def parse_hosts(text: str, source: str) -> Hosts:
+    """The hosts that ``text`` describes; ``source`` names it in messages."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise SettingsError(error.problem or "not YAML", where=f"{source} line {line}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError("not YAML", where=source, hint=" ".join(str(error).split())) from None
+    if root is None:
+        return THIS_MACHINE
+    _expect(root, yaml.MappingNode, "the file must be a mapping with the key 'hosts'", source)
+    notes: list[str] = []
+    found: list[Host] = []
+    for key, value in root.value:
+        if key.value != "hosts":
+            notes.append(f"line {key.start_mark.line + 1}: section '{key.value}' is not used")
+            continue
+        _expect(value, yaml.MappingNode, "'hosts' must map names to hosts", source)
+        for name, body in value.value:
+            found.append(_host(name, body, {host.name for host in found}, notes, source))
+    if not any(key.value == "hosts" for key, _ in root.value):
+        raise SettingsError("there is no 'hosts' section", where=f"{source} line 1", hint="hosts: {local: {}}")
+    if not found:
+        raise SettingsError("'hosts' is empty", where=f"{source} line 1", hint="hosts: {local: {}}")
+    return Hosts(tuple(found), source, tuple(notes))
+
+
+def _host(name: yaml.Node, body: yaml.Node, seen: set[str], notes: list[str], source: str) -> Host:
+    line = name.start_mark.line + 1
+    if not isinstance(name, yaml.ScalarNode) or not _NAME.fullmatch(name.value):
+        raise SettingsError(
+            "a host name has letters, digits, '.', '_' and '-'", where=f"{source} line {line}", hint="rename the host"
+        )
+    if name.value in seen:
+        raise SettingsError(f"host '{name.value}' stands twice", where=f"{source} line {line}")
+    if isinstance(body, yaml.ScalarNode) and body.tag.endswith(":null"):
+        return Host(name.value, line=line)
+    _expect(body, yaml.MappingNode, f"host '{name.value}' must be a mapping", source)
+    settings: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    loader = yaml.SafeLoader("")
+    for key, value in body.value:
+        here = f"{source} line {key.start_mark.line + 1}"
+        try:
+            parsed = loader.construct_object(value, deep=True)
+        except yaml.MarkedYAMLError as error:
+            raise SettingsError(error.problem or "not a plain value", where=here) from None
+        if key.value in settings or key.value in extra:
+            raise SettingsError(f"'{key.value}' stands twice in host '{name.value}'", where=here)
+        if key.value not in KNOWN_KEYS:
+            extra[key.value] = parsed
+            notes.append(f"line {key.start_mark.line + 1}: '{key.value}' of host '{name.value}' is not known here")
+        elif parsed is not None:
+            settings[key.value] = _checked(key.value, parsed, name.value, here)
+    return Host(name.value, settings, extra, line)
+
+
+def _checked(key: str, value: Any, host: str, where: str) -> Any:
+    if key in _FLAG:
+        wanted, good = "true or false", isinstance(value, bool)
+    elif key in _NUMBER:
+        wanted, good = "a number", isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    elif key in _LIST:
+        wanted, good = "a list", isinstance(value, list)
+    elif key in _MAPPING:
+        wanted, good = "a mapping", isinstance(value, dict)
+    else:
+        wanted, good = "text", isinstance(value, str | int | float) and not isinstance(value, bool)
+        value = str(value)
+    if not good:
+        raise SettingsError(f"'{key}' of host '{host}' must be {wanted}", where=where)
+    if key == "ssh_port" and not 0 < value < 65536:
+        raise SettingsError(f"'ssh_port' of host '{host}' must be 1..65535", where=where)
+    if key == "max_parallel_jobs" and (value < 1 or value != int(value)):
+        raise SettingsError(f"'max_parallel_jobs' of host '{host}' must be a whole number from 1", where=where)
+    return value
+
+
+def _expect(node: yaml.Node, kind: type[yaml.Node], message: str, source: str) -> None:
+    if not isinstance(node, kind):
+        raise SettingsError(message, where=f"{source} line {node.start_mark.line + 1}")

@@ -1,0 +1,46 @@
+"""Atomic writes and locks: nothing half-written, and a refused holder learns who has it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backend.atomic import atomic_file, write_json
+from backend.errors import Exit, LockedError
+from backend.locks import FileLock, is_held
+
+
+def test_an_error_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"n": 1})
+    with pytest.raises(RuntimeError), atomic_file(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError("stopped")
+    assert path.read_text() == '{\n  "n": 1\n}\n'
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_second_holder_is_refused_with_the_first_ones_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+    with FileLock(path, "self-play of hex8_2p"):
+        assert is_held(path)
+        with pytest.raises(LockedError, match="self-play of hex8_2p") as caught:
+            FileLock(path, "another").acquire()
+        assert caught.value.exit_code == Exit.LOCKED
+    assert not is_held(path)
+    with FileLock(path, "another"):
+        pass
+
+
+def test_a_killed_holder_leaves_no_lock_behind(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from backend.locks import FileLock\n"
+        f"FileLock(Path({str(path)!r}), 'doomed').acquire(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False)
+    assert done.returncode == -9
+    assert path.exists() and not is_held(path)
