@@ -1,0 +1,74 @@
+"""The command line as a whole: every verb is there, a mistake is one line, the generated pages are current."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backend.errors import Exit
+from ringrift_console.actions import ACTIONS, BY_NAME, load
+from ringrift_console.cli import build_parser, main
+
+REPO = Path(__file__).parents[2]
+
+
+def test_action_names_and_verbs_are_unique() -> None:
+    verbs = [action.verb for action in ACTIONS if action.verb]
+    assert len(BY_NAME) == len(ACTIONS)
+    assert len(set(verbs)) == len(verbs)
+
+
+@pytest.mark.parametrize("action", [action for action in ACTIONS if action.verb], ids=lambda action: action.name)
+def test_every_verb_has_a_handler_help_and_a_root_option(action, capsys: pytest.CaptureFixture[str]) -> None:
+    assert callable(load(action.run))
+    if action.plan:
+        assert callable(load(action.plan))
+    with pytest.raises(SystemExit) as done:
+        build_parser().parse_args([*action.verb, "--help"])
+    assert done.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--root" in text
+    assert action.help in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (["nonsense"], Exit.USAGE, "nonsense"),
+        (["jobs"], Exit.USAGE, "VERB"),
+        (["train", "--lr", "fast"], Exit.USAGE, "--lr"),
+        (["pipeline", "hex9_2p"], Exit.USAGE, "did you mean hex8_2p?"),
+        (["export", "--board-type", "hex8", "--num-players", "5"], Exit.USAGE, "2, 3 or 4"),
+        (["export", "--board", "hexagon", "--num-players", "2"], Exit.USAGE, "did you mean hexagonal?"),
+        (["selfplay", "--config", "hex8_2p", "--board-type", "square8", "--games", "1"], Exit.USAGE, "two different"),
+        (["gauntlet", "/nowhere/m.pth"], Exit.NOT_FOUND, "/nowhere/m.pth"),
+        (["registry", "info", "hex8_2p:v9"], Exit.NOT_FOUND, "hex8_2p:v9"),
+        (["jobs", "show", "t99"], Exit.NOT_FOUND, "t99"),
+        (["export", "--use-discovery", "--board-type", "hex8", "--num-players", "2"], Exit.NO_EVIDENCE, "hex8_2p"),
+        (["train", "--config", "hex8_2p"], Exit.NOT_FOUND, "hex8_2p.npz"),
+    ],
+)
+def test_a_mistake_is_one_line_and_its_own_exit_code(
+    argv: list[str], code: Exit, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*argv, "--root", str(tmp_path / "root")]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert words in err
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m ringrift_console.cli --help | true"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=REPO, capture_output=True, check=False)
+    assert b"Traceback" not in done.stderr
+
+
+def test_the_generated_pages_are_current() -> None:
+    done = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
