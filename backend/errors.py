@@ -91,7 +91,11 @@ class NotFoundError(RingRiftError):
     exit_code = Exit.NOT_FOUND
 
 
-_RESOURCE_ERRNOS = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+_RESOURCE_ERRNOS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would pass the size limit (ulimit -f)",
+}
 
 
 def resource_error(error: OSError, where: str) -> ResourceError | None:
