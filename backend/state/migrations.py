@@ -1,0 +1,104 @@
+"""The tables of ``state.db`` and how they came to be, one numbered step after the other; a step never changes."""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x52524353
+"""``PRAGMA application_id`` of a state.db ("RRCS"), so that another program's database is never taken for one."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE revision (one INTEGER PRIMARY KEY CHECK (one = 1), value INTEGER NOT NULL)",
+        "INSERT INTO revision VALUES (1, 0)",
+        "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE identity (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            owner TEXT NOT NULL,            -- names this root to the agents of all hosts
+            created_at REAL NOT NULL)""",
+        """CREATE TABLE operations (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,
+            key TEXT NOT NULL UNIQUE,       -- the same key again is the same operation
+            action TEXT NOT NULL,
+            title TEXT NOT NULL,
+            plan TEXT NOT NULL,             -- JSON
+            state TEXT NOT NULL DEFAULT 'pending'
+                CHECK (state IN ('pending', 'running', 'done', 'failed', 'refused')),
+            by TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            started_at REAL,
+            ended_at REAL,
+            error TEXT NOT NULL DEFAULT '',
+            result TEXT NOT NULL DEFAULT '{}')""",
+        "CREATE INDEX operations_open ON operations (number) WHERE state IN ('pending', 'running')",
+        """CREATE TABLE steps (
+            operation TEXT NOT NULL REFERENCES operations (id),
+            name TEXT NOT NULL,
+            at REAL NOT NULL,
+            result TEXT NOT NULL DEFAULT '{}',
+            PRIMARY KEY (operation, name)) WITHOUT ROWID""",
+        """CREATE TABLE events (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            at REAL NOT NULL,
+            type TEXT NOT NULL,
+            subject TEXT NOT NULL,
+            payload TEXT NOT NULL DEFAULT '{}',
+            key TEXT UNIQUE)                -- one fact, one event""",
+        "CREATE INDEX events_by_type ON events (type, id)",
+        """CREATE TRIGGER events_stay_unchanged BEFORE UPDATE ON events
+            BEGIN SELECT RAISE(ABORT, 'events are only ever added'); END""",
+        """CREATE TRIGGER events_stay BEFORE DELETE ON events
+            BEGIN SELECT RAISE(ABORT, 'events are only ever added'); END""",
+        """CREATE TABLE supervisor (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            pid INTEGER NOT NULL,
+            epoch INTEGER NOT NULL,         -- grows with every supervisor; agents refuse older ones
+            started_at REAL NOT NULL,
+            heartbeat_at REAL NOT NULL,
+            lag_ms REAL)""",
+        """CREATE TABLE pipelines (
+            id TEXT PRIMARY KEY,
+            config TEXT NOT NULL,
+            params TEXT NOT NULL,           -- JSON
+            operation TEXT UNIQUE,
+            created_at REAL NOT NULL,
+            ended_at REAL)""",
+        """CREATE TABLE jobs (
+            number INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            kind TEXT NOT NULL,
+            config TEXT NOT NULL,
+            title TEXT NOT NULL,
+            pipeline TEXT REFERENCES pipelines (id),
+            params TEXT NOT NULL,           -- JSON, what the recipe needs
+            needs TEXT NOT NULL DEFAULT '[]',
+            wanted INTEGER NOT NULL DEFAULT 1,  -- attempts that the operator asked for
+            cancel TEXT,                    -- JSON {by, reason, at} while a cancel is wanted
+            settled TEXT,                   -- why the output counts as there without a clean exit of ours
+            state TEXT NOT NULL DEFAULT 'waiting',
+            why TEXT NOT NULL DEFAULT '',
+            created_at REAL NOT NULL,
+            started_at REAL,
+            ended_at REAL,
+            result TEXT NOT NULL DEFAULT '{}')""",
+        "CREATE INDEX jobs_open ON jobs (state, number)",
+        "CREATE INDEX jobs_of_pipeline ON jobs (pipeline)",
+        """CREATE TABLE attempts (
+            key TEXT PRIMARY KEY,           -- <job id>.<n>
+            job TEXT NOT NULL REFERENCES jobs (id),
+            n INTEGER NOT NULL,
+            host TEXT NOT NULL,
+            epoch INTEGER NOT NULL,         -- of the supervisor that decided it
+            spec TEXT NOT NULL,             -- JSON as sent to the agent, without secrets
+            digest TEXT NOT NULL,
+            phase TEXT NOT NULL DEFAULT 'placed',
+            exit TEXT,                      -- JSON, the agent's exit record
+            reason TEXT NOT NULL DEFAULT '',
+            unreachable_since REAL,
+            acked INTEGER NOT NULL DEFAULT 0,
+            placed_at REAL NOT NULL,
+            started_at REAL,
+            seen_at REAL,
+            ended_at REAL,
+            UNIQUE (job, n))""",
+    ),
+)
