@@ -274,7 +274,8 @@ def derive(root: str, key: str) -> str:
 
     ``exited``: exit.json tells how. ``starting``, ``running``: a runner holds the lock, before or after the claim.
     ``orphaned``: the command runs without a runner. ``unknown``: it ran and nobody saw its end. ``lost``: it ran and
-    the machine was booted since. ``prepared``: never executed, may be started. ``absent``: nothing is known here.
+    the machine was booted since. ``void``: cancelled before it was executed, so it never will be. ``prepared``: never
+    executed, may be started. ``absent``: nothing is known here.
     """
     folder = job_dir(root, key)
     if not os.path.isdir(folder):
@@ -290,7 +291,10 @@ def derive(root: str, key: str) -> str:
         return "exited"
     if not claimed:
         return "prepared"
-    who = read_json(os.path.join(folder, "executed")) or read_json(os.path.join(folder, "child.json")) or {}
+    child = read_json(os.path.join(folder, "child.json"))
+    if child is None:  # recorded before any child can claim: so a cancel has claimed
+        return "void"
+    who = read_json(os.path.join(folder, "executed")) or child
     if who.get("boot_id") and who["boot_id"] != boot_id():
         return "lost"
     if is_alive(who) or holders(cookie_of(root, key)):
@@ -483,8 +487,8 @@ def cancel(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
         if read_json(os.path.join(folder, "cancel")) is None:
             wish = {"by": request.get("by"), "reason": request.get("reason"), "at": time.time()}
             _write_cancel(folder, dict(wish, grace_s=request.get("grace_s")))
-        if state == "absent" or state == "prepared":
-            if claim(folder, {"tombstone": True, "boot_id": boot_id()}):
+        if state in ("absent", "prepared", "void"):
+            if claim(folder, {"tombstone": True, "boot_id": boot_id()}) or state == "void":
                 _free_reserve(folder)
                 write_json(
                     os.path.join(folder, "exit.json"),
@@ -526,6 +530,9 @@ def claim(folder: str, who: Dict[str, Any]) -> bool:
     try:
         os.write(descriptor, json.dumps(who).encode())
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # the name alone is the claim; child.json has the identity
+            raise
     finally:
         os.close(descriptor)
     fsync_dir(folder)

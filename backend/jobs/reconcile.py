@@ -1,0 +1,153 @@
+"""From what is wanted and what is known to what is to be done next; pure, so that any order of events can be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from backend.jobs.model import NOT_EXECUTED, Job, Phase, View, may_run_again, outcome, view
+from backend.snapshot import ENDED, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Commit the decision to run attempt ``n`` of a job on a host."""
+
+    job: str
+    n: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Ask the host to start an attempt; asking again is harmless."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask the host to end an attempt, or to make sure that it never starts."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOutput:
+    """Find out whether the output that attempt ``n`` would make is there already and valid."""
+
+    job: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Note that a job's output is there; nothing needs to run."""
+
+    job: str
+    reason: str
+
+
+Action: TypeAlias = Place | Start | Cancel | CheckOutput | Settle
+
+
+@dataclass(frozen=True, slots=True)
+class HostSlots:
+    """A host that may take jobs: how many at a time, and which kinds (None: all)."""
+
+    name: str
+    slots: int = 1
+    kinds: frozenset[str] | None = None
+
+    def takes(self, kind: str) -> bool:
+        return self.kinds is None or kind in self.kinds
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that a decision depends on.
+
+    Attributes:
+        jobs: all that have not ended.
+        ended: states of jobs that have ended and that others need.
+        hosts: where jobs may run, in order of preference.
+        checks: what :class:`CheckOutput` found, under (job, n): a reason, or None when something must run.
+    """
+
+    jobs: Sequence[Job]
+    ended: Mapping[str, JobState] = field(default_factory=dict)
+    hosts: Sequence[HostSlots] = ()
+    checks: Mapping[tuple[str, int], str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    actions: tuple[Action, ...]
+    views: dict[str, View]
+
+
+def reconcile(world: World) -> Decision:
+    """What to do now, and how each job stands. Older jobs come first where there is not room for all."""
+    views: dict[str, View] = {}
+    states: dict[str, JobState] = dict(world.ended)
+    jobs = sorted(world.jobs, key=lambda job: job.number)
+    pending = {job.id: job for job in jobs}
+    while pending:  # a job is judged after those it needs; a circle is judged as it stands
+        ready = [job for job in pending.values() if not any(name in pending for name in job.needs)]
+        for job in ready or list(pending.values()):
+            views[job.id] = view(job, states)
+            states[job.id] = views[job.id].state
+            del pending[job.id]
+    free = {host.name: host.slots for host in world.hosts}
+    for job in jobs:
+        if job.last and outcome(job.last) is None:
+            free[job.last.host] = free.get(job.last.host, 0) - 1
+    actions: list[Action] = []
+    for job in jobs:
+        found = _next(job, views, world, free)
+        if found is not None:
+            actions.append(found)
+    return Decision(tuple(actions), views)
+
+
+def _next(job: Job, views: dict[str, View], world: World, free: dict[str, int]) -> Action | None:
+    state, last = views[job.id].state, job.last
+    if state in ENDED:
+        return None
+    if last and (outcome(last) is None or state == "cancelling"):
+        if job.cancel:
+            return Cancel(last.key)
+        if last.phase not in NOT_EXECUTED:
+            return None
+        # A refused start is closed on the host, but only after the host has said that nothing runs.
+        if last.refusal:
+            return None if last.phase is Phase.PLACED else Cancel(last.key)
+        return Start(last.key)
+    if state != "waiting" or not may_run_again(job) or views[job.id].why != "for a place":
+        return None
+    host = _room(job, views, world, free)
+    if host is None:
+        return None
+    wanted = (job.id, job.next_n)
+    if wanted in world.checks:
+        reason = world.checks[wanted]
+        if reason is not None:
+            return Settle(job.id, reason)
+    free[host] -= 1
+    return Place(*wanted, host) if wanted in world.checks else CheckOutput(*wanted)
+
+
+def _room(job: Job, views: dict[str, View], world: World, free: dict[str, int]) -> str | None:
+    """A host with a free place for the job; without one, its view tells why it waits."""
+    able = [host for host in world.hosts if host.takes(job.kind)]
+    for host in able:
+        if free[host.name] > 0:
+            return host.name
+    if not able:
+        views[job.id] = View("waiting", f"no host takes {job.kind} jobs")
+    elif len(able) == 1:
+        views[job.id] = View("waiting", f"for a place on {able[0].name} ({able[0].slots} at a time)")
+    else:
+        views[job.id] = View("waiting", f"for a place on one of {len(able)} hosts")
+    return None
