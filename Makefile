@@ -27,7 +27,7 @@ run: $(STAMP)
 	@$(BIN)/ringrift-console
 
 test: $(STAMP) lint
-	$(BIN)/python -m backend.rules.warm
+	$(BIN)/python -c "import backend.rules; backend.rules.warm()"
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not serial"
 	$(BIN)/python -m pytest -q -m serial
 

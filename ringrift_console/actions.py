@@ -24,7 +24,8 @@ class Tier(IntEnum):
     NAMED = 2  # a plan dialog, answered by typing the object's name
 
 
-Scope = Literal["global", "pulse", "jobs", "models", "log"]
+Scope = Literal["global", "move", "list", "pulse", "jobs", "models", "log"]
+"""Where a key holds: everywhere; wherever one moves about; on tables; on one screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +140,35 @@ ACTIONS: tuple[Action, ...] = (
     Action("go.pulse", "Pulse: the twelve configs, what runs, what needs you", "Pulse", key="1"),
     Action("go.jobs", "Jobs: self-play, export, training, gauntlets", "Jobs", key="3"),
     Action("go.models", "Models: the registry", "Models", key="4"),
-    Action("filter", "Show only rows that contain a text", "filter", key="slash", footer=False),
-    Action("help", "What every key does here", "help", key="question_mark"),
-    Action("command", "Type an action by name", "command", key="colon"),
+    Action("help", "What every key does here; runs any of it", "help", key="question_mark"),
+    Action("command", "Type an action by name, as on the command line", "command", key="colon"),
+    Action("quit", "Leave the console; jobs go on", "quit", key="q"),
     Action("palette", "Find an action or an object", "palette", key="ctrl+p", footer=False),
     Action("time", "Times as local, UTC or age", "time", key="T", footer=False),
+    Action("supervisor.start", "Start the supervisor if it is down", "start supervisor", key="S", footer=False),
     Action("redraw", "Draw the whole screen again", "redraw", key="ctrl+l", footer=False),
-    Action("quit", "Leave the console; jobs go on", "quit", key="q"),
+    Action("suspend", "Stop the console and go to the shell; fg comes back", "suspend", key="ctrl+z", footer=False),
+    Action("back", "One step back: out of a filter, a dialog, a detail", "back", key="escape", footer=False),
+    Action("row.down", "Down", key="j,down", scope="move", footer=False),
+    Action("row.up", "Up", key="k,up", scope="move", footer=False),
+    Action("page.down", "A page down", key="ctrl+d,pagedown", scope="move", footer=False),
+    Action("page.up", "A page up", key="ctrl+u,pageup", scope="move", footer=False),
+    Action("row.first", "To the first row", key="g,home", scope="move", footer=False),
+    Action("row.last", "To the last row", key="G,end", scope="move", footer=False),
+    Action("open", "Open what the cursor is on", "open", key="enter", scope="list"),
+    Action("filter", "Show only rows that match: words, !word, column=word", "filter", key="slash", scope="list"),
+    Action("pane.next", "Next pane", "pane", key="tab", scope="list", footer=False),
+    Action("pane.previous", "Previous pane", key="shift+tab", scope="list", footer=False),
+    Action("sort", "Sort by the next column", "sort", key="o", scope="list", footer=False),
+    Action("sort.reverse", "Turn the order round", key="O", scope="list", footer=False),
+    Action("log.follow", "Follow the end of the log, or hold still", "follow", key="f", scope="log"),
+    Action("log.search", "Search the log; case counts only if you type capitals", "search", key="slash", scope="log"),
+    Action("log.next", "Next match, towards the end", "next", key="n", scope="log"),
+    Action("log.previous", "Previous match, towards the start", "previous", key="N", scope="log"),
+    Action("log.wrap", "Wrap long lines, or cut them", "wrap", key="w", scope="log"),
+    Action("log.times", "Times of the lines: as written, on the chosen clock, hidden", "times", key="t", scope="log"),
+    Action("log.left", "Left along cut lines", key="h,left", scope="log", footer=False),
+    Action("log.right", "Right along cut lines", key="l,right", scope="log", footer=False),
     # pipelines and jobs
     Action(
         "pipeline.start",
@@ -408,6 +431,7 @@ ACTIONS: tuple[Action, ...] = (
             *CONFIG,
             Param("--games", "how many", type="int", default=1, metavar="N"),
             Param("--output", "recording to write", type="path", required=True, metavar="F.jsonl.gz"),
+            Param("--scattered", "start from made-up positions, rich in rare moves", type="flag"),
             SEED,
         ),
         run=f"{_RULES}:record",

@@ -95,10 +95,12 @@ def playout(state: State, tables: Tables, rng: Words) -> int:
 
 
 @kernel
-def random_plies(start: State, tables: Tables, rng: Words, decisions: int) -> int:
-    """Plays random games from ``start`` until ``decisions`` moves are made; returns the games finished."""
+def random_plies(state: State, start: State, tables: Tables, rng: Words, decisions: int) -> int:
+    """Plays ``decisions`` random moves on from ``state``, in place; returns the games finished.
+
+    A finished game is followed by a new one from ``start``.
+    """
     moves = np.empty(buffer_size(tables), np.int64)
-    state = start.copy()
     games = 0
     for _ in range(decisions):
         random_step(state, tables, rng, moves)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -50,9 +51,16 @@ def run_everything() -> None:
     batch.advance_forced(state, tables, moves)
     batch.hash_row(state)
     rng = np.array([1], np.uint64)
-    batch.random_plies(state, tables, rng, 1)
+    batch.random_plies(state, new_state(config), tables, rng, 1)
     batch.playout(state, tables, rng)
     layout.encode(0, 0, 0, 0)
+
+
+def _discard_old() -> None:
+    """Removes the kernels of other sources that nobody completed or used for a month."""
+    for folder in CACHE.parent.glob("kernels-*"):
+        if folder != CACHE and time.time() - folder.stat().st_mtime > 30 * 86_400:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def compile_all(*, quiet: bool = False) -> float:
@@ -75,5 +83,10 @@ def compile_all(*, quiet: bool = False) -> float:
                     sys.stderr.flush()
                 run_everything()
                 Path(CACHE / _STAMP).touch()
+                _discard_old()
     _ready = True
     return time.perf_counter() - begin
+
+
+if __name__ == "__main__":
+    compile_all()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import llvmlite.binding
 import numba
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -23,8 +24,9 @@ _HERE = Path(__file__).resolve().parent
 
 
 def source_digest() -> str:
-    """Digest of every kernel source of this package, with the versions of numba and Python."""
-    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:3]}".encode())
+    """Digest of every kernel source of this package, with the processor and the versions of numba and Python."""
+    processor = llvmlite.binding.get_host_cpu_name()
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:3]} {processor}".encode())
     for path in sorted(_HERE.glob("*.py")):
         source = path.read_bytes()
         if b"@kernel" in source or path.name in ("layout.py", "jit.py"):
