@@ -76,6 +76,8 @@ def keys() -> str:
     """The text of docs/keys.md."""
     titles = {
         "global": "Everywhere",
+        "move": "Moving about",
+        "list": "Tables",
         "pulse": "Pulse",
         "jobs": "Jobs",
         "log": "Log",

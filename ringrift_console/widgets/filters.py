@@ -1,0 +1,30 @@
+"""What a filter line means: all its words must match, ``!word`` must not, ``column=word`` looks in one column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A parsed filter. Letters match in either case; a column may be named by its beginning."""
+
+    text: str
+
+    @property
+    def active(self) -> bool:
+        return bool(self.text.strip())
+
+    def matches(self, fields: Mapping[str, str]) -> bool:
+        """True when a row with these fields (lower-case names) is to be shown."""
+        return all(_term(term, fields) for term in self.text.lower().split())
+
+
+def _term(term: str, fields: Mapping[str, str]) -> bool:
+    if term.startswith("!") and len(term) > 1:
+        return not _term(term[1:], fields)
+    column, equals, word = term.partition("=")
+    if equals and column:
+        return any(word in text.lower() for name, text in fields.items() if name.startswith(column))
+    return any(term in text.lower() for text in fields.values())

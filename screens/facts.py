@@ -1,0 +1,101 @@
+"""Everything known of one job or model, as headed lists of names and values."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from backend.snapshot import JobRow, ModelRow
+from ringrift_console.look import Look
+from ringrift_console.widgets.line import Line, Span
+from screens.cells import amount, eta, rate, size, state_span, win_text
+
+if TYPE_CHECKING:
+    from ringrift_console.app import ConsoleApp
+
+Fact = tuple[str, str | Span]
+"""A name and its value; a name alone with an empty value is a heading."""
+_LABEL = 12
+
+
+def to_lines(facts: Iterable[Fact], look: Look, width: int) -> list[Line]:
+    """Facts as lines; long values are folded under themselves."""
+    lines: list[Line] = []
+    for name, value in facts:
+        if value == "":
+            lines += [(), ((f" {name}", "title"),)] if lines else [((f" {name}", "title"),)]
+            continue
+        text, role = (value, "text") if isinstance(value, str) else value
+        for n, row in enumerate(look.glyphs.wrap(text, max(8, width - _LABEL - 3))):
+            label = look.glyphs.fit(name if n == 0 else "", _LABEL)
+            lines.append(((f" {label} ", "dim"), (row, role)))
+    return lines
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _dict(heading: str, values: dict[str, Any]) -> list[Fact]:
+    return [(heading, ""), *((name, _words(value)) for name, value in values.items())] if values else []
+
+
+def job_facts(app: ConsoleApp, job: JobRow) -> list[Fact]:
+    """Everything known of one job."""
+    clock, progress = app.clock, job.progress
+    facts: list[Fact] = [
+        ("state", state_span(app.look, job.state)),
+        *([("why", (job.why, "warn"))] if job.why else []),
+        ("kind", f"{job.kind} {job.config}"),
+        ("title", job.title),
+        ("pipeline", job.pipeline or "-"),
+        ("host", job.host or "-"),
+        ("attempt", job.attempt or "-"),
+        ("created", clock.long(job.created_at)),
+        ("started", clock.long(job.started_at)),
+        ("ended", clock.long(job.ended_at)),
+        ("exit code", "-" if job.exit_code is None else str(job.exit_code)),
+    ]
+    if progress is not None:
+        facts += [("Progress", ""), ("done", amount(job)), ("rate", rate(job)), ("left", eta(job))]
+        facts += [("message", progress.message)] if progress.message else []
+        facts += [("reported", clock.long(progress.at))]
+        facts += [(name, _words(value)) for name, value in progress.metrics.items()]
+    facts += _dict("Result", job.result)
+    facts += [("Where", ""), ("log", job.log_path or "-")]
+    facts += [("command", shlex.join(job.argv))] if job.argv else []
+    return facts
+
+
+def model_facts(app: ConsoleApp, model: ModelRow) -> list[Fact]:
+    """Everything known of one model."""
+    clock = app.clock
+    since = f" since {clock.long(model.stage_since)}" if model.stage_since else ""
+    glyph, role = state_span(app.look, model.stage)
+    facts: list[Fact] = [
+        ("stage", (glyph + since, role)),
+        ("config", model.config or "unknown"),
+        ("made", clock.long(model.created_at)),
+        ("games", f"{model.games} played"),
+        ("parent", model.parent or "-"),
+        ("network", model.architecture or "-"),
+        ("Results", ""),
+    ]
+    for result in model.win_rates:
+        text = (
+            f"{win_text(result, interval=True).strip()} won {result.wins} of {result.games}, {result.unique} different"
+        )
+        facts.append((result.opponent, text + (f", {result.crashes} crashed" if result.crashes else "")))
+    if not model.win_rates:
+        facts.append(("none", ("no games against Random or Heuristic yet", "dim")))
+    facts += [
+        ("File", ""),
+        ("sha256", model.sha256),
+        ("size", size(model.size)),
+        ("path", model.path if model.present else (f"{model.path} is missing", "bad")),
+    ]
+    return facts + _dict("Training", model.metadata)

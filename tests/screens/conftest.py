@@ -1,0 +1,124 @@
+"""A root as a reader would show it, a clock that stands still, and an app that shows them without a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.configs import CONFIGS
+from backend.paths import Paths
+from backend.snapshot import (
+    ConfigRow,
+    EventRow,
+    JobProgress,
+    JobRow,
+    ModelRow,
+    Need,
+    Snapshot,
+    SupervisorRow,
+    WinRate,
+)
+
+NOW = datetime(2026, 3, 4, 14, 7, 30, tzinfo=UTC)
+
+
+def ago(**parts: float) -> datetime:
+    return NOW - timedelta(**parts)
+
+
+def make_model(version: int, config: str = "square8_2p", stage: str = "development", **extra: Any) -> ModelRow:
+    return ModelRow(
+        model_id=config, version=version, sha256=f"{version:02x}{'ab12cd34' * 8}"[:64], config=config, stage=stage,
+        path=f"/data/models/{config}/v{version}.pth", size=10_300_000, created_at=ago(hours=5 * version), games=200,
+        win_rates=(
+            WinRate("random:1", 93, 100, 100, 0, 0.863, 0.966), WinRate("heuristic:1", 41, 100, 99, 1, 0.319, 0.508),
+        ),
+        architecture="residual 6x64", metadata={"epochs": 10, "train_loss": 1.23456}, **extra,
+    )  # fmt: skip
+
+
+def make_job(job_id: str, kind: str = "train", state: str = "running", **extra: Any) -> JobRow:
+    values: dict[str, Any] = {
+        "config": "square8_2p", "title": f"{kind} square8_2p", "host": "local", "attempt": f"{job_id}.1",
+        "pipeline": "p1", "created_at": ago(minutes=30), "started_at": ago(minutes=20),
+    }  # fmt: skip
+    return JobRow(id=job_id, kind=kind, state=state, **(values | extra))  # type: ignore[arg-type]
+
+
+def make_snapshot(**changes: Any) -> Snapshot:
+    models = (make_model(2), make_model(1, stage="production"), make_model(1, "hex8_2p", "archived"))
+    configs = [ConfigRow(config.key, 0, 200, "empty", models=0) for config in CONFIGS]
+    configs[0] = ConfigRow(
+        "square8_2p", 312, 200, "ready", 18_432, ago(hours=1), models[0], models[1], models=2, running=1
+    )
+    configs[6] = ConfigRow("hex8_2p", 120, 200, "scaling", None, None, models[2], None, models=1)
+    configs[11] = ConfigRow("hexagonal_4p", None, 200, "unknown", note="games database is locked")
+    jobs = (
+        make_job("t12", progress=JobProgress(710, 1000, "steps", 12.5, 23.2, metrics={"loss": 1.25}, at=NOW)),
+        make_job("s11", "selfplay", "done", ended_at=ago(minutes=10), exit_code=0),
+        make_job("g13", "gauntlet", "waiting", started_at=None, attempt=None, host=None, why="waits for t12"),
+        make_job(
+            "s09", "selfplay", "failed", config="hex8_2p", exit_code=137, ended_at=ago(hours=2), why="killed (SIGKILL)"
+        ),
+    )
+    values: dict[str, Any] = {
+        "root": "/data/ringrift", "revision": 41, "taken_at": NOW, "configs": tuple(configs), "jobs": jobs,
+        "models": models,
+        "events": tuple(EventRow(n, ago(minutes=60 - n), "JOB_ENDED", f"s{n:02}", {}) for n in range(1, 12)),
+        "supervisor": SupervisorRow(True, 4711, ago(hours=3), 4.0, 2),
+        "needs": (Need("selfplay hex8_2p s09 failed: killed (SIGKILL)", "s09", "jobs", "error"),),
+    }  # fmt: skip
+    return Snapshot(**(values | changes))
+
+
+@pytest.fixture
+def snapshot() -> Snapshot:
+    return make_snapshot()
+
+
+@pytest.fixture
+def build(paths: Paths, snapshot: Snapshot) -> Callable[..., Any]:
+    """Makes an app that reads what ``app.source`` holds."""
+    from ringrift_console.app import ConsoleApp
+    from ringrift_console.clock import Clock
+    from ringrift_console.glyphs import ASCII, UTF8
+
+    def make(theme: str = "dark", ascii: bool = False, source: Snapshot | None = None, **options: Any) -> ConsoleApp:
+        app: Any = None
+
+        async def reader() -> Snapshot:
+            return app.source
+
+        app = ConsoleApp(
+            paths, options.pop("settings", None), theme=theme, glyphs=ASCII if ascii else UTF8, reader=reader,
+            clock=Clock(lambda: NOW, "utc"), **options,
+        )  # fmt: skip
+        app.source = source or snapshot
+        return app
+
+    return make
+
+
+@pytest.fixture
+def text_of() -> Callable[[Any], list[str]]:
+    """The lines that stand on the screen of an app."""
+
+    def read(app: Any) -> list[str]:
+        return [strip.text for strip in app.screen._compositor.render_strips()]
+
+    return read
+
+
+@pytest.fixture
+def log_file(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    path.write_text("".join(f"line {n}\n" for n in range(100)))
+    return path
+
+
+__all__ = ["NOW", "ago", "make_job", "make_model", "make_snapshot", "replace"]
