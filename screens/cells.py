@@ -115,7 +115,7 @@ def win_text(result: WinRate | None, *, interval: bool = False) -> str:
     if result is None or result.rate is None:
         return UNKNOWN
     text = f"{100 * result.rate:.0f}%"
-    return f"{text:>4} {100 * result.low:.0f}–{100 * result.high:.0f}" if interval else text
+    return f"{text} {100 * result.low:.0f}–{100 * result.high:.0f}" if interval else text
 
 
 def win_span(result: WinRate | None, target: float, *, interval: bool = False) -> Span:

@@ -89,7 +89,7 @@ class PlanDialog(Dialog):
         self._show()
 
     def _show(self) -> None:
-        width = min(self.app.size.width, 100 if self.app.size.width >= 120 else 76) - 4
+        width = min(self.app.size.width, 100 if self.app.size.width >= 120 else 80) - 4
         lines = plan_lines(self.plan, self.app.look, width)
         body = self.query_one("#plan", Lines)
         body.styles.height = max(1, min(len(lines), self.app.size.height - 6 - (self.name_to_type is not None)))

@@ -47,7 +47,7 @@ class PickerDialog(Dialog):
         yield LineInput(id="search")
         yield Table(
             [
-                Column("KEY", lambda entry: (entry.key, "info" if entry.reason is None else "dim"), 7),
+                Column("KEY", lambda entry: (entry.key, "info" if entry.reason is None else "dim"), 11),
                 Column("WHAT", self._what, 16, find=lambda entry: entry.what),
                 Column("", self._text, 20, flex=1, find=lambda entry: entry.text),
             ],
@@ -62,7 +62,7 @@ class PickerDialog(Dialog):
     def _text(self, entry: Entry) -> Span:
         if entry.reason is None:
             return entry.text, "text"
-        return f"{entry.text} ({entry.reason})", "dim"
+        return f"({entry.reason}) {entry.text}", "dim"
 
     def on_mount(self) -> None:
         self.title_line(self.heading)
@@ -97,6 +97,11 @@ class PickerDialog(Dialog):
         elif event.key == "enter":
             event.stop()
             self._pick()
+
+    def on_table_moved(self) -> None:
+        entry = self.query_one(Table).current
+        if entry is not None:
+            self.say(entry.reason or "", "warn")
 
     def on_table_opened(self) -> None:
         self._pick()

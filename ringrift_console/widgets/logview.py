@@ -105,7 +105,7 @@ class LogView(LineWidget, can_focus=True):
         """Where the view stands, for the title line."""
         file = self.file
         if file is None or not file.exists:
-            return self.reason
+            return self.note
         parts = [self.note] if self.note else []
         if self.follow:
             parts.append("following")
