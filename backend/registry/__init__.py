@@ -1,0 +1,1 @@
+"""The model registry: immutable models, their stages, and the archive."""

@@ -1,0 +1,133 @@
+"""Archiving a model: planned first, safe to repeat after a kill at any step."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+import pytest
+
+from backend.configs import parse_config
+from backend.errors import LockedError, NotFoundError, RefusedError, UnverifiedError
+from backend.paths import Paths
+from backend.registry import archive as archiving
+from backend.registry.archive import apply_archive, archive, manifest_path
+from backend.registry.hashing import read_sidecar, sha256_file
+from backend.registry.plans import plan_archive
+from backend.registry.store import Candidate, Registration, find, info, register
+from backend.state.store import StateStore
+
+
+@pytest.fixture
+def model(paths: Paths) -> Registration:
+    paths.root.mkdir()
+    file = paths.root / "m.pth"
+    file.write_bytes(b"weights")
+    return register(paths, Candidate(file=file, config=parse_config("hex8_2p")))
+
+
+def set_stage(paths: Paths, stage: str) -> None:
+    db = sqlite3.connect(paths.registry_db)
+    db.execute("UPDATE versions SET stage = ?", (stage,))
+    db.commit()
+    db.close()
+
+
+async def test_the_plan_says_what_changes_and_changes_nothing(paths: Paths, model: Registration) -> None:
+    plan = await plan_archive(paths, model="hex8_2p:v1", reason="it's old")
+    assert (plan.changes[0].before, plan.changes[0].after) == ("development", "archived")
+    assert plan.changes[1].before == "models/hex8_2p/" + model.path.name
+    assert plan.params["to"].startswith("models/archive/") and "/manual/" in plan.params["to"]
+    assert "'it'\\''s old'" in plan.command
+    assert plan.guard == {"model hex8_2p:v1": "development"}
+    assert find(paths, "hex8_2p:v1").stage == "development" and model.path.exists()
+
+
+async def test_an_archived_model_lies_in_the_archive_with_a_manifest(paths: Paths, model: Registration) -> None:
+    plan = await plan_archive(paths, model="hex8_2p:v1", reason="old")
+    async with await StateStore.open(paths) as state:
+        done = await apply_archive(paths, plan, state)
+        assert await apply_archive(paths, plan, state) == done
+        events = await state.events(type="MODEL_ARCHIVED")
+    assert [(event.subject, event.payload["reason"]) for event in events] == [("hex8_2p:v1", "old")]
+    target = paths.root / done["path"]
+    assert not model.path.exists() and sha256_file(target) == model.sha256 == read_sidecar(target)
+    manifest = json.loads(manifest_path(target).read_text())
+    assert manifest["sha256"] == model.sha256
+    assert (manifest["stage"], manifest["reason"]) == ("development", "old")
+    assert manifest["original_path"] in manifest["restore"]
+    found = info(paths, "hex8_2p:v1")
+    assert found.row.stage == "archived" and found.file == target
+    assert [(step.before, step.after, step.reason) for step in found.transitions][-1] == (
+        "development", "archived", "old",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", ["staging", "production"])
+async def test_a_model_in_use_is_protected_when_planned_and_when_applied(
+    paths: Paths, model: Registration, stage: str
+) -> None:
+    plan = await plan_archive(paths, model="hex8_2p:v1")
+    set_stage(paths, stage)
+    with pytest.raises(RefusedError, match="protected"):
+        await plan_archive(paths, model="hex8_2p:v1")
+    with pytest.raises(RefusedError, match="protected"):
+        archive(paths, plan.params)
+    assert model.path.exists()
+
+
+async def test_what_changed_since_the_plan_is_not_overruled(paths: Paths, model: Registration) -> None:
+    plan = await plan_archive(paths, model="hex8_2p:v1")
+    set_stage(paths, "rejected")
+    with pytest.raises(LockedError):
+        archive(paths, plan.params)
+    with pytest.raises(RefusedError, match="is rejected"):
+        await plan_archive(paths, model="hex8_2p:v1")
+    with pytest.raises(NotFoundError):
+        await plan_archive(paths, model="hex8_2p:v2")
+
+
+async def test_another_files_bytes_are_not_archived_under_the_models_name(paths: Paths, model: Registration) -> None:
+    plan = await plan_archive(paths, model="hex8_2p:v1")
+    model.path.unlink()
+    model.path.write_bytes(b"something else")
+    with pytest.raises(UnverifiedError):
+        archive(paths, plan.params)
+    assert model.path.read_bytes() == b"something else"
+    assert find(paths, "hex8_2p:v1").stage == "development"
+
+
+STEPS = ["write_json", "fsync_dir", "write_sidecar", "writing"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_kill_at_any_step_is_carried_on_by_the_next_run(
+    paths: Paths, model: Registration, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    plan = await plan_archive(paths, model="hex8_2p:v1", reason="old")
+
+    def die(*args: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archiving, step, die)
+        with pytest.raises(KeyboardInterrupt):
+            archive(paths, plan.params)
+    assert find(paths, "hex8_2p:v1").stage == "development"
+    done = archive(paths, plan.params)
+    target = paths.root / done["path"]
+    assert done["file_moved"] and sha256_file(target) == model.sha256
+    assert json.loads(manifest_path(target).read_text())["sha256"] == model.sha256
+    found = info(paths, "hex8_2p:v1")
+    assert found.row.present and found.row.stage == "archived"
+    assert sum(step.after == "archived" for step in found.transitions) == 1
+
+
+async def test_a_model_whose_file_is_gone_is_archived_in_the_registry_alone(paths: Paths, model: Registration) -> None:
+    model.path.unlink()
+    plan = await plan_archive(paths, model="hex8_2p:v1")
+    assert "missing" in plan.warnings[0]
+    assert archive(paths, plan.params)["file_moved"] is False
+    found = find(paths, "hex8_2p:v1")
+    assert found.stage == "archived" and not found.present
