@@ -291,7 +291,7 @@ ACTIONS: tuple[Action, ...] = (
             *CONFIG,
             Param("--games", "games to add", type="int", metavar="N"),
             Param("--until", "play until the database holds N games", type="int", metavar="N"),
-            Param("--players", "player per seat, or one for all", default="heuristic", metavar="NAMES"),
+            Param("--players", "player per seat, or one for all", default="heuristic:e0.05", metavar="NAMES"),
             Param("--workers", "processes; default one a core", type="int", metavar="N"),
             SEED,
             JSON,
