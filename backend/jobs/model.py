@@ -77,6 +77,8 @@ class Observation:
     record: dict[str, Any] = field(default_factory=dict)  # the exit record in full
     result: dict[str, Any] | None = None
     log_size: int = 0
+    started_at: float | None = None  # on the host's clock, for display
+    ended_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

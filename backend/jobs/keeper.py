@@ -1,0 +1,290 @@
+"""Keeps jobs going: looks at the hosts, decides (:mod:`backend.jobs.reconcile`), and does what was decided."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from backend.errors import RingRiftError
+from backend.fleet.hosts import load_hosts
+from backend.jobs import store as rows
+from backend.jobs.check import check_output
+from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError, UnreachableError
+from backend.jobs.model import Attempt, Job, Observation, Phase, outcome
+from backend.jobs.recipes import RECIPES, environment, recipe_of
+from backend.jobs.reconcile import (
+    Action,
+    Cancel,
+    CheckOutput,
+    HostSlots,
+    Place,
+    Settle,
+    Start,
+    World,
+    reconcile,
+)
+from backend.paths import Paths
+from backend.state.store import StateStore
+
+CANCEL_AGAIN_S = 3.0
+TROUBLE_S = 5.0
+TAIL_BYTES = 4096
+WHY_CHARACTERS = 200
+
+log = logging.getLogger("ringrift.supervisor")
+
+
+class SupersededError(RingRiftError):
+    """A host has heard of a newer supervisor of this root; this one has to leave."""
+
+
+class Keeper:
+    """All jobs of one root.
+
+    Args:
+        launchers: by host name.
+        owner: the root's name towards agents.
+        epoch: of this supervisor.
+
+    What it remembers between two ticks can be lost without harm.
+    """
+
+    def __init__(
+        self, paths: Paths, store: StateStore, launchers: Mapping[str, Launcher], owner: str, epoch: int
+    ) -> None:
+        self.paths, self.store, self.launchers = paths, store, launchers
+        self.owner, self.epoch = owner, epoch
+        self.spawn: Callable[..., asyncio.Task[Any]] = asyncio.create_task
+        self.wake: Callable[[], None] = lambda: None
+        self.live = False
+        self._checks: dict[tuple[str, int], str | None] = {}
+        self._checking: set[tuple[str, int]] = set()
+        self._not_before: dict[str, float] = {}
+        self._cancelled: dict[str, float] = {}
+        self._hosts: tuple[HostSlots, ...] = ()
+        self._hosts_read: tuple[int, int] | None = None
+        self._greeted = False
+
+    async def tick(self) -> bool:
+        """One look and what follows from it; True when it should be followed by another at once."""
+        work = await rows.load_work(self.store)
+        for name, why in work.damaged.items():
+            log.error("job %s: %s", name, why)
+            await rows.mark_damaged(self.store, name, why)
+        if not self._greeted:
+            await self._greet()
+        jobs = await self._observe(work.jobs)
+        world = World(jobs, work.ended, await self._slots(), self._checks)
+        decision = reconcile(world)
+        again = await rows.show(self.store, replace(work, jobs=jobs), decision.views)
+        by_key = {attempt.key: attempt for job in jobs for attempt in job.attempts}
+        for action in decision.actions:
+            again = await self._guarded(action, work, by_key) or again
+        self.live = bool(decision.actions) or any(job.last and outcome(job.last) in (None, "unknown") for job in jobs)
+        return again
+
+    # looking
+
+    async def _greet(self) -> None:
+        """On the first tick: tells of attempts that a host has of ours and that nobody here knows."""
+        for name, launcher in self.launchers.items():
+            try:
+                owned = await launcher.owned()
+            except UnreachableError as error:
+                log.warning("%s", error.line())
+                return
+            known, unacknowledged = await rows.known_attempts(self.store)
+            for key in sorted(set(owned) - known):
+                await self.store.add_event("STRAY_ATTEMPT", key, {"host": name}, key=f"stray {name} {key}")
+            await self._acknowledge(launcher, [key for key in unacknowledged if key in owned])
+        self._greeted = True
+
+    async def _observe(self, jobs: tuple[Job, ...]) -> tuple[Job, ...]:
+        """Asks every host about the attempts that may have moved, and stores what it says."""
+        by_host: dict[str, list[Attempt]] = {}
+        for job in jobs:
+            if job.last and outcome(job.last) in (None, "unknown"):
+                by_host.setdefault(job.last.host, []).append(job.last)
+        found: dict[str, Attempt] = {}
+        for host, attempts in by_host.items():
+            launcher = self.launchers.get(host)
+            try:
+                if launcher is None:
+                    raise UnreachableError("no such host", where=host)
+                seen = await launcher.observe([attempt.key for attempt in attempts])
+            except UnreachableError as error:
+                log.warning("%s", error.line())
+                await rows.record_silence(self.store, attempts)
+                found |= {attempt.key: replace(attempt, unreachable=True) for attempt in attempts}
+                continue
+            for attempt in attempts:
+                found[attempt.key] = await self._record(launcher, attempt, seen[attempt.key])
+        return tuple(
+            replace(job, attempts=(*job.attempts[:-1], found.get(job.last.key, job.last))) if job.last else job
+            for job in jobs
+        )
+
+    async def _record(self, launcher: Launcher, attempt: Attempt, seen: Observation) -> Attempt:
+        why = ""
+        if seen.phase is Phase.EXITED and attempt.phase is not Phase.EXITED:
+            ended = outcome(replace(attempt, phase=seen.phase, exit=seen.exit))
+            if ended == "failed" and seen.exit is not None and seen.exit.executed:
+                why = await self._why(launcher, seen)
+        after = await rows.record(self.store, attempt, seen, why=why)
+        if after.phase is Phase.EXITED:
+            await self._acknowledge(launcher, [after.key])
+        return after
+
+    async def _why(self, launcher: Launcher, seen: Observation) -> str:
+        """Why an attempt failed: its exit and the last line of its log."""
+        assert seen.exit is not None
+        try:
+            tail = await launcher.read_log(seen.key, max(0, seen.log_size - TAIL_BYTES), TAIL_BYTES)
+        except RingRiftError as error:
+            log.warning("%s", error.line())
+            return seen.exit.text()
+        lines = [line.strip() for line in tail.data.decode("utf-8", "replace").splitlines() if line.strip()]
+        last = "".join(sign for sign in (lines[-1] if lines else "") if sign.isprintable())[:WHY_CHARACTERS]
+        return f"{seen.exit.text()}: {last}" if last else seen.exit.text()
+
+    async def _acknowledge(self, launcher: Launcher, keys: list[str]) -> None:
+        if not keys:
+            return
+        try:
+            await launcher.acknowledge(keys)
+        except (UnreachableError, RefusedStartError) as error:
+            log.warning("%s", error.line())  # done again at the next start
+            return
+        await rows.mark_acknowledged(self.store, keys)
+
+    async def _slots(self) -> tuple[HostSlots, ...]:
+        """Where jobs may run, read again when the hosts file has changed; a file with mistakes changes nothing."""
+        path = self.paths.hosts_yaml
+        try:
+            about = await asyncio.to_thread(path.stat)
+            version = (about.st_mtime_ns, about.st_size)
+        except FileNotFoundError:
+            version = (0, 0)
+        if version != self._hosts_read:
+            self._hosts_read = version
+            try:
+                hosts = await asyncio.to_thread(load_hosts, path)
+            except RingRiftError as error:
+                log.error("%s", error.line())
+                await self.store.add_event("HOSTS_UNREADABLE", str(path), {"error": error.line()})
+                return self._hosts or (HostSlots("local"),)
+            self._hosts = tuple(
+                HostSlots(
+                    host.name,
+                    host.max_parallel_jobs,
+                    frozenset(kind for kind in RECIPES if host.enabled(kind)),
+                )
+                for host in hosts.hosts
+                if host.name in self.launchers and host.is_local
+            )
+        return self._hosts or (HostSlots("local"),)
+
+    # acting
+
+    async def _guarded(self, action: Action, work: rows.Work, attempts: Mapping[str, Attempt]) -> bool:
+        """Does one thing; whatever goes wrong with it leaves the other jobs alone."""
+        subject = action.key if isinstance(action, Start | Cancel) else action.job
+        now = asyncio.get_running_loop().time()
+        if self._not_before.get(subject, 0.0) > now:
+            return False
+        try:
+            return await self._act(action, work, attempts)
+        except SupersededError:
+            raise
+        except UnreachableError as error:
+            log.warning("%s", error.line())
+            if isinstance(action, Start | Cancel):
+                await rows.record_silence(self.store, [attempts[action.key]])
+        except RingRiftError as error:
+            log.error("%s: %s", subject, error.line())
+        except Exception:
+            log.exception("%s: cannot %s", subject, type(action).__name__.lower())
+        self._not_before[subject] = now + TROUBLE_S
+        return False
+
+    async def _act(self, action: Action, work: rows.Work, attempts: Mapping[str, Attempt]) -> bool:
+        match action:
+            case CheckOutput(job, n):
+                if (job, n) not in self._checking:
+                    self._checking.add((job, n))
+                    kind = next(one.kind for one in work.jobs if one.id == job)
+                    self.spawn(self._check(job, n, kind, *work.params[job]), name=f"work check {job}")
+                return False
+            case Settle(job, reason):
+                await rows.settle(self.store, job, reason)
+                return True
+            case Place():
+                return await self._place(action, work)
+            case Start(key):
+                return await self._start(attempts[key])
+            case Cancel(key):
+                return await self._cancel(attempts[key])
+
+    async def _check(self, job: str, n: int, kind: str, config: str, params: dict[str, Any]) -> None:
+        found = None
+        try:
+            found = await check_output(self.paths, kind, config, params)
+        except Exception:  # what cannot be checked has to run
+            log.exception("check of %s", job)
+        finally:
+            self._checking.discard((job, n))
+        self._checks[(job, n)] = found
+        self.wake()
+
+    async def _place(self, action: Place, work: rows.Work) -> bool:
+        job = next(one for one in work.jobs if one.id == action.job)
+        config, params = work.params[job.id]
+        try:
+            argv = tuple(recipe_of(job.kind).argv(self.paths, config, params))
+        except (KeyError, TypeError, ValueError, RingRiftError) as error:
+            await rows.mark_damaged(self.store, job.id, f"no command can be made of it ({error})")
+            return True
+        spec = AttemptSpec(f"{job.id}.{action.n}", self.owner, argv, str(self.paths.root), environment())
+        await rows.place(self.store, job.id, action.n, action.host, spec, self.epoch)
+        self._checks.pop((job.id, action.n), None)
+        return True
+
+    async def _start(self, attempt: Attempt) -> bool:
+        launcher = self.launchers.get(attempt.host)
+        if launcher is None:
+            raise UnreachableError("no such host", where=attempt.host)
+        spec = await rows.spec_of(self.store, attempt.key)
+        try:
+            seen = await launcher.start(spec)
+        except RefusedStartError as error:
+            self._leave_if_stale(error)
+            if error.kind == "busy":
+                return False
+            log.error("%s was not started: %s", attempt.key, error.line())
+            await rows.record_refusal(self.store, attempt.key, error.what, never=error.kind == "conflict")
+            return True
+        await self._record(launcher, attempt, seen)
+        return True
+
+    async def _cancel(self, attempt: Attempt) -> bool:
+        now = asyncio.get_running_loop().time()
+        if self._cancelled.get(attempt.key, float("-inf")) > now - CANCEL_AGAIN_S:
+            return False
+        launcher = self.launchers.get(attempt.host)
+        if launcher is None:
+            raise UnreachableError("no such host", where=attempt.host)
+        try:
+            seen = await launcher.cancel(attempt.key, by=self.owner, reason=attempt.refusal or "cancelled")
+        except RefusedStartError as error:
+            self._leave_if_stale(error)
+            raise
+        self._cancelled[attempt.key] = now
+        await self._record(launcher, attempt, seen)
+        return True
+
+    def _leave_if_stale(self, error: RefusedStartError) -> None:
+        if error.kind == "stale":
+            raise SupersededError("a newer supervisor has taken over", where=error.where, hint=error.what) from error

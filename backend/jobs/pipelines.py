@@ -1,0 +1,115 @@
+"""A pipeline: self-play, export, training and gauntlet of one config, each needing the one before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from backend.configs import Config
+from backend.errors import UsageError
+from backend.jobs.recipes import recipe_of, title_of
+from backend.state.db import Transaction
+from backend.state.store import add_event
+
+DEFAULT_GAMES = 300
+"""Games that a config should have: half as many again as the 200 from which its data counts as Ready."""
+DEFAULT_EPOCHS = 10
+DEFAULT_GAUNTLET_GAMES = 100
+"""Per opponent: the number that a promotion asks for."""
+DEFAULT_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineParams:
+    """What decides a pipeline's outputs: with the same values again, what is finished is skipped."""
+
+    games: int = DEFAULT_GAMES
+    epochs: int = DEFAULT_EPOCHS
+    gauntlet_games: int = DEFAULT_GAUNTLET_GAMES
+    seed: int = DEFAULT_SEED
+
+    def __post_init__(self) -> None:
+        for name in ("games", "epochs", "gauntlet_games"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} has to be at least 1", where=str(getattr(self, name)))
+        if self.seed < 0:
+            raise UsageError("--seed has to be at least 0", where=str(self.seed))
+
+    @classmethod
+    def of(
+        cls, games: int | None = None, epochs: int | None = None, gauntlet_games: int | None = None,
+        seed: int | None = None,
+    ) -> PipelineParams:  # fmt: skip
+        """The given numbers, and the defaults for those that are None."""
+        given = {"games": games, "epochs": epochs, "gauntlet_games": gauntlet_games, "seed": seed}
+        return cls(**{name: value for name, value in given.items() if value is not None})
+
+    def save_path(self, config: Config) -> str:
+        """Where training writes its checkpoint, relative to the root: a name of the settings that make it."""
+        made = json.dumps({"games": self.games, "epochs": self.epochs, "seed": self.seed}, sort_keys=True)
+        return f"models/candidates/{config.key}_{hashlib.sha256(made.encode()).hexdigest()[:8]}.pth"
+
+
+def stages(config: Config, params: PipelineParams) -> list[tuple[str, dict[str, Any]]]:
+    """Kinds and parameters of the jobs, in order."""
+    save = params.save_path(config)
+    return [
+        ("selfplay", {"games": params.games, "seed": params.seed}),
+        ("export", {}),
+        ("train", {"save": save, "epochs": params.epochs, "seed": params.seed}),
+        ("gauntlet", {"save": save, "games": params.gauntlet_games, "seed": params.seed}),
+    ]
+
+
+async def add_job(
+    db: Transaction, kind: str, config: str, params: dict[str, Any], *, needs: tuple[str, ...] = (),
+    pipeline: str | None = None,
+) -> str:  # fmt: skip
+    """Adds a job; returns its id, e.g. ``t12``."""
+    number = await db.next_number("job")
+    name = f"{recipe_of(kind).letter}{number}"
+    await db.run(
+        "INSERT INTO jobs (number, id, kind, config, title, pipeline, params, needs, created_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            number, name, kind, config, title_of(kind, config), pipeline, json.dumps(params), json.dumps(needs),
+            time.time(),
+        ),
+    )  # fmt: skip
+    return name
+
+
+async def add_chain(
+    db: Transaction, config: str, wanted: list[tuple[str, dict[str, Any]]], params: dict[str, Any],
+    operation: str | None,
+) -> tuple[str, tuple[str, ...]]:  # fmt: skip
+    """Adds a pipeline and its jobs; the same operation again returns the pipeline that it made."""
+    made = await db.one("SELECT id FROM pipelines WHERE operation = ?", (operation,)) if operation else None
+    if made is not None:
+        rows = await db.all("SELECT id FROM jobs WHERE pipeline = ? ORDER BY number", (made["id"],))
+        return str(made["id"]), tuple(str(row["id"]) for row in rows)
+    name = f"p{await db.next_number('pipeline')}"
+    await db.run(
+        "INSERT INTO pipelines (id, config, params, operation, created_at) VALUES (?, ?, ?, ?, ?)",
+        (name, config, json.dumps(params), operation, time.time()),
+    )
+    jobs: list[str] = []
+    for kind, own in wanted:
+        jobs.append(await add_job(db, kind, config, own, needs=tuple(jobs[-1:]), pipeline=name))
+    await add_event(
+        db, "PIPELINE_STARTED", name, {"config": config, "params": params, "jobs": jobs}, key=f"pipeline {name}"
+    )
+    return name, tuple(jobs)
+
+
+async def find_active(db: Transaction, config: Config, params: PipelineParams) -> str | None:
+    """A pipeline of the same config and numbers that is still under way."""
+    rows = await db.all(
+        "SELECT id, params FROM pipelines p WHERE config = ? AND EXISTS (SELECT 1 FROM jobs WHERE pipeline = p.id "
+        "AND state NOT IN ('done', 'failed', 'cancelled', 'skipped', 'blocked')) ORDER BY created_at DESC",
+        (config.key,),
+    )
+    return next((str(row["id"]) for row in rows if json.loads(row["params"]) == asdict(params)), None)

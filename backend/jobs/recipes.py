@@ -1,0 +1,190 @@
+"""How a kind of job becomes a command, and whether its output is there already."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import backend
+from backend.configs import Config, parse_config
+from backend.errors import NotFoundError, RingRiftError, SchemaError
+from backend.paths import Paths
+
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One kind of job.
+
+    Attributes:
+        letter: starts the ids of its jobs.
+        repeatable: an attempt whose outcome nobody knows may be followed by another, because the command goes on
+            where it was stopped and makes nothing twice.
+        argv: the command, from the root, the config key and the job's parameters.
+        satisfied: why the output counts as there and valid, or None when the command has to run.
+        completed: type of the event of its success.
+    """
+
+    kind: str
+    letter: str
+    repeatable: bool
+    argv: Callable[[Paths, str, Params], list[str]]
+    satisfied: Callable[[Paths, str, Params], str | None]
+    completed: str = "JOB_COMPLETED"
+
+
+def environment() -> dict[str, str]:
+    """What a job's environment needs besides the supervisor's: the place this program was imported from."""
+    return {"PYTHONPATH": str(Path(backend.__file__).parents[1])}
+
+
+def _verb(paths: Paths, *words: str | int | float) -> list[str]:
+    return [
+        sys.executable, "-m", "ringrift_console.cli", *map(str, words), "--root", str(paths.root),
+    ]  # fmt: skip
+
+
+def _seed(params: Params) -> list[str]:
+    return ["--seed", str(params["seed"])] if params.get("seed") is not None else []
+
+
+# self-play: `--until` makes a repeated run add only what is missing
+
+
+def _selfplay_argv(paths: Paths, config: str, params: Params) -> list[str]:
+    return _verb(paths, "selfplay", "--config", config, "--until", params["games"], *_seed(params))
+
+
+def _selfplay_satisfied(paths: Paths, config: str, params: Params) -> str | None:
+    from backend.training.volume import volume
+
+    games = volume(paths, parse_config(config)).games
+    wanted = int(params["games"])
+    return f"{games} games are there, {wanted} were asked for" if games is not None and games >= wanted else None
+
+
+# export
+
+
+def _export_argv(paths: Paths, config: str, params: Params) -> list[str]:
+    made = parse_config(config)
+    return _verb(
+        paths, "export", "--config", config, "--db", str(paths.games_db(made)), "--output", str(paths.dataset(made))
+    )
+
+
+def _export_satisfied(paths: Paths, config: str, params: Params) -> str | None:
+    from backend.training.dataset import verify_dataset
+    from backend.training.export import covers
+
+    made = parse_config(config)
+    dataset = paths.dataset(made)
+    if not dataset.exists() or not covers(dataset, paths.games_db(made)):
+        return None
+    info = verify_dataset(dataset, config=made)
+    return f"the dataset holds all {info.games} games ({info.samples} samples)"
+
+
+# train: the save path is the run's own, and training carries on from its own saved state
+
+
+def _train_argv(paths: Paths, config: str, params: Params) -> list[str]:
+    data, save = str(paths.dataset(parse_config(config))), str(paths.root / params["save"])
+    epochs = ["--epochs", params["epochs"]] if params.get("epochs") is not None else []
+    return _verb(paths, "train", "--config", config, "--data-path", data, "--save-path", save, *epochs, *_seed(params))
+
+
+def _train_satisfied(paths: Paths, config: str, params: Params) -> str | None:
+    from backend.registry.store import find
+    from backend.training.dataset import verify_dataset
+
+    save = paths.root / params["save"]
+    if not save.is_file():
+        return None
+    row = find(paths, str(save))  # by its SHA-256
+    used = (row.metadata.get("data") or {}).get("content_digest")
+    made = parse_config(config)
+    if row.config != config or used != verify_dataset(paths.dataset(made), config=made).content_digest:
+        return None
+    return f"{row.label} was trained on this dataset"
+
+
+# gauntlet: its run is named by the job, so a repeated attempt plays only what is missing
+
+
+def _gauntlet_argv(paths: Paths, config: str, params: Params) -> list[str]:
+    model = str(paths.root / params["save"])
+    return _verb(paths, "gauntlet", model, "--config", config, "--games", params["games"], *_seed(params))
+
+
+def _gauntlet_satisfied(paths: Paths, config: str, params: Params) -> str | None:
+    from backend.evaluation.records import win_rates
+    from backend.registry.hashing import sha256_file
+
+    save = paths.root / params["save"]
+    if not save.is_file():
+        return None
+    found = {rate.opponent.partition(":")[0]: rate for rate in win_rates(paths).get(sha256_file(save), ())}
+    wanted = int(params["games"])
+    if any(name not in found or found[name].games < wanted for name in ("random", "heuristic")):
+        return None
+    return "; ".join(f"{name} {found[name].wins}/{found[name].games}" for name in ("random", "heuristic"))
+
+
+# any other command
+
+
+def _command_argv(paths: Paths, config: str, params: Params) -> list[str]:
+    return [str(word) for word in params["argv"]]
+
+
+def _command_satisfied(paths: Paths, config: str, params: Params) -> str | None:
+    wanted = params.get("output")
+    return f"{wanted} is there" if wanted and (paths.root / wanted).exists() else None
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.kind: recipe
+    for recipe in (
+        Recipe("selfplay", "s", True, _selfplay_argv, _selfplay_satisfied, "SELFPLAY_COMPLETED"),
+        Recipe("export", "e", True, _export_argv, _export_satisfied, "EXPORT_COMPLETED"),
+        Recipe("train", "t", True, _train_argv, _train_satisfied, "TRAINING_COMPLETED"),
+        Recipe("gauntlet", "g", True, _gauntlet_argv, _gauntlet_satisfied, "GAUNTLET_COMPLETED"),
+        Recipe("command", "c", False, _command_argv, _command_satisfied),
+    )
+}
+
+
+def recipe_of(kind: str) -> Recipe:
+    """The recipe of a kind.
+
+    Raises:
+        SchemaError: nobody here knows it.
+    """
+    recipe = RECIPES.get(kind)
+    if recipe is None:
+        raise SchemaError("unknown kind of job", where=kind, hint="a newer program made it")
+    return recipe
+
+
+def satisfied(paths: Paths, kind: str, config: str, params: Params) -> str | None:
+    """Why the output of such a job counts as there and valid, or None.
+
+    What cannot be read is not there: the job itself will say what is wrong with it.
+    """
+    try:
+        return recipe_of(kind).satisfied(paths, config, params)
+    except NotFoundError:
+        return None
+    except RingRiftError as error:
+        sys.stderr.write(f"{kind} {config}: {error.line()}\n")
+        return None
+
+
+def title_of(kind: str, config: Config | str) -> str:
+    """How a job is called, e.g. ``train hex8_2p``."""
+    return f"{kind} {config}"
