@@ -63,6 +63,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
     """
 
     CSS_PATH: ClassVar[str] = "styles/console.tcss"
+    TITLE = "RingRift Console"
     ENABLE_COMMAND_PALETTE = False
     DEFAULT_MODE = "pulse"
     MODES: ClassVar[dict[str, Callable[[], Any]]] = {

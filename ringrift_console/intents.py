@@ -24,8 +24,16 @@ async def make_plan(action: Action, paths: Paths, params: dict[str, Any]) -> Pla
 
 
 def same(one: Plan, other: Plan) -> bool:
-    """True when two plans of one action would do the same to the same things, from the same state."""
-    return (one.changes, one.guard) == (other.changes, other.guard)
+    """True when two plans of one action depend on the same and would leave the same behind.
+
+    What a thing is before may differ where the guard does not name it: a job that starts while its cancelling is
+    being confirmed is cancelled all the same.
+    """
+    return one.guard == other.guard and _after(one) == _after(other)
+
+
+def _after(plan: Plan) -> list[tuple[str, str]]:
+    return [(change.subject, change.after) for change in plan.changes]
 
 
 def operator() -> str:

@@ -103,7 +103,7 @@ class PlanDialog(Dialog):
             return [*cancel, (" r ", "footer_key"), ("look at it again", "text")]
         if self.name_to_type is not None:
             return [*cancel, (f"type {self.name_to_type} and enter to go on", "text")]
-        return [*cancel, (f" {ACCEPT} ", "footer_key"), (self.action.help[:1].lower() + self.action.help[1:], "text")]
+        return [*cancel, (f" {ACCEPT} ", "footer_key"), ("yes, do it", "text")]
 
     def update(self) -> None:
         """A new snapshot was read: is the plan still what would be done?"""
@@ -124,6 +124,9 @@ class PlanDialog(Dialog):
         if not same(plan, self.plan):
             self._set_moved("the state has moved since this plan was made: nothing was done")
             return None
+        if plan.changes != self.plan.changes:
+            self.plan = plan
+            self._show()
         return plan
 
     def _set_moved(self, text: str) -> None:

@@ -63,7 +63,7 @@ class FormDialog(Dialog):
             text = choice.dest.replace("_", " ")
             self.query_one(f"#label-{choice.dest}", Bar).show([(text, "dim")])
             entry = self.query_one(f"#field-{choice.dest}", LineInput)
-            entry.placeholder = self.app.look.glyphs.clean("" if choice.param.required else choice.param.help)
+            entry.placeholder = "default" if choice.param.name.startswith("-") and not choice.param.required else ""
         empty = [c for c in self.fields if self.given.get(c.dest) is None]
         first = self.fields[0] if self.fields[0].options or not empty else empty[0]
         self.query_one(f"#field-{first.dest}", LineInput).focus()

@@ -51,18 +51,18 @@ class PulseScreen(BaseScreen):
                     yield Bar(id="needs-title", classes="title")
                     yield Table(
                         self._need_columns(), lambda need: f"{need.screen} {need.subject} {need.text}",
-                        empty="nothing needs you", heading=False, id="needs",
+                        empty="nothing needs you", heading=False, idle_cursor=False, id="needs",
                     )  # fmt: skip
                     yield Bar(id="running-title", classes="title")
                     yield Table(
-                        self._running_columns(), lambda job: job.id, heading=False, id="running",
+                        self._running_columns(), lambda job: job.id, heading=False, idle_cursor=False, id="running",
                         empty="nothing runs; p starts a pipeline for the config under the cursor",
                     )  # fmt: skip
                 with Vertical(id="events-pane", classes="wide-only"):
                     yield Bar(id="events-title", classes="title")
                     yield Table(
                         self._event_columns(), lambda event: str(event.id),
-                        empty="nothing happened yet", heading=False, id="events",
+                        empty="nothing happened yet", heading=False, idle_cursor=False, id="events",
                     )  # fmt: skip
 
     def on_mount(self) -> None:

@@ -58,6 +58,7 @@ class Table(LineWidget, Generic[T], can_focus=True):
         key: identity of an item.
         empty: what to say when there is nothing to show; may use what the screen knows.
         heading: draw the headings.
+        idle_cursor: mark the row of the cursor while another pane has the focus.
     """
 
     DEFAULT_CSS = "Table { height: 1fr; }"
@@ -81,6 +82,7 @@ class Table(LineWidget, Generic[T], can_focus=True):
         *,
         empty: str = "nothing here",
         heading: bool = True,
+        idle_cursor: bool = True,
         id: str | None = None,
         classes: str | None = None,
     ) -> None:
@@ -89,6 +91,7 @@ class Table(LineWidget, Generic[T], can_focus=True):
         self.item_key = key
         self.empty = empty
         self.heading = int(heading)
+        self.idle_cursor = idle_cursor
         self.items: Sequence[T] = ()
         self.shown: list[T] = []
         self.cursor_key: str | None = None
@@ -246,7 +249,9 @@ class Table(LineWidget, Generic[T], can_focus=True):
     def overlay(self, y: int) -> str:
         if y < self.heading or y - self.heading + self.top != self.cursor or not self.shown:
             return ""
-        return "cursor" if self.has_focus else "cursor_idle"
+        if self.has_focus:
+            return "cursor"
+        return "cursor_idle" if self.idle_cursor else ""
 
     def render_line(self, y: int) -> Strip:
         look, glyphs = self.look, self.look.glyphs

@@ -1,0 +1,186 @@
+"""Every screen at both sizes in every look: content, no overflow, no colour where there should be none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from rich.color import ColorType
+
+LOOKS = [("dark", False), ("light", False), ("ansi", False), ("mono", False), ("mono", True)]
+SIZES = [(80, 24), (160, 50)]
+SCREENS = {
+    "pulse": ([], "Pulse", ["square8_2p", "ready", "312", "scaling", "120/200", "93%", "train 71%", "Needs you (1)"]),
+    "jobs": (["3"], "Jobs", ["t12", "71%", "waits for t12", "killed (SIGKILL)"]),
+    "log": (["3", "l"], "t12", ["train square8_2p", "it has not written anything yet"]),
+    "job": (["3", "d"], "t12", ["12.5 steps/s", "t12.1", "loss"]),
+    "models": (["4"], "Models", ["square8_2p:v2", "development", "production", "93% 86"]),
+    "model": (["4", "d"], "square8_2p:v2", ["41% 32", "1 crashed", "sha256"]),
+    "help": (["question_mark"], "Pulse", ["Keys and actions", "pipeline"]),
+    "palette": (["ctrl+p"], "Pulse", ["Actions and objects", "hex8_2p"]),
+    "form": (["p"], "Pulse", ["gauntlet games", "show the plan"]),
+}
+HOSTILE = "[/x] [b [red]\x1b]0;evil\x07\x1b[2J\u202eabc\r\n\x00\ud800"
+
+
+async def press(pilot: Any, keys: list[str]) -> None:
+    await pilot.pause()
+    for key in keys:
+        await pilot.press(key)
+        await pilot.pause()
+    await pilot.pause()
+
+
+def check(app: Any, lines: list[str], size: tuple[int, int], theme: str) -> None:
+    """What holds of every frame: its size, and colours of the theme's kind only."""
+    assert len(lines) == size[1]
+    assert all(cell_len(line) == size[0] for line in lines)
+    for strip in app.screen._compositor.render_strips():
+        for segment in strip:
+            colours = [c for c in (segment.style.color, segment.style.bgcolor) if c] if segment.style else []
+            if theme == "mono":
+                assert all(colour.type is ColorType.DEFAULT for colour in colours)
+            if theme == "ansi":
+                assert all(colour.type is not ColorType.TRUECOLOR for colour in colours)
+
+
+async def tour(app: Any, size: tuple[int, int]) -> AsyncIterator[str]:
+    """Goes through every screen of one running app and names it."""
+    async with app.run_test(size=size) as pilot:
+        for name, (keys, _, _) in SCREENS.items():
+            await press(pilot, keys)
+            yield name
+            while len(app.screen_stack) > 1:
+                await press(pilot, ["escape"])
+            await press(pilot, ["1"])
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "160x50"])
+@pytest.mark.parametrize(("theme", "plain"), LOOKS, ids=["truecolour", "light", "ansi16", "mono", "ascii"])
+async def test_every_screen_shows_its_content_and_stays_inside(
+    theme: str, plain: bool, size: tuple[int, int], build: Callable[..., Any], text_of: Any
+) -> None:
+    app = build(theme, plain)
+    async for name in tour(app, size):
+        _, crumb, wanted = SCREENS[name]
+        lines = text_of(app)
+        page = "\n".join(lines)
+        check(app, lines, size, theme)
+        assert page.isascii() or not plain
+        for text in wanted:
+            assert text in page
+        if name not in ("help", "palette"):
+            assert crumb in lines[0]
+            assert "help" in lines[-1]
+            assert "quit" in lines[-1]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "160x50"])
+async def test_hostile_text_is_drawn_and_never_obeyed(
+    size: tuple[int, int], build: Callable[..., Any], text_of: Any, snapshot: Any, tmp_path: Any
+) -> None:
+    log = tmp_path / "log"
+    log.write_bytes((HOSTILE.replace("\ud800", "") + "\n").encode() * 5 + b"\xff\xfe\x1b[31mred\n")
+    bad: dict[str, Any] = {"title": HOSTILE, "host": HOSTILE, "why": HOSTILE, "log_path": str(log)}
+    source = replace(
+        snapshot,
+        jobs=tuple(replace(job, **bad) for job in snapshot.jobs),
+        models=tuple(
+            replace(model, model_id=model.model_id + HOSTILE, path=HOSTILE, metadata={HOSTILE: HOSTILE})
+            for model in snapshot.models
+        ),
+        needs=tuple(replace(need, text=HOSTILE) for need in snapshot.needs),
+        events=tuple(replace(event, subject=HOSTILE, type=HOSTILE) for event in snapshot.events),
+        configs=tuple(replace(row, note=HOSTILE) for row in snapshot.configs),
+    )
+    app = build(source=source)
+    seen = ""
+    async for name in tour(app, size):
+        lines = text_of(app)
+        seen += "\n".join(lines)
+        check(app, lines, size, "dark")
+        assert not any(character in line for line in lines for character in "\x1b\x07\r\x00\u202e\x9b"), name
+    assert "[/x] [b [red]" in seen
+
+
+async def test_a_terminal_that_is_too_small_is_told_so(build: Callable[..., Any], text_of: Any) -> None:
+    app = build()
+    async with app.run_test(size=(50, 12)) as pilot:
+        await pilot.pause()
+        assert "60x15" in "\n".join(text_of(app))
+
+
+async def test_the_key_of_an_action_that_cannot_be_done_says_why(build: Callable[..., Any], text_of: Any) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, ["3"])
+        assert "(r retry" in text_of(app)[-1]
+        await press(pilot, ["r"])
+        assert "only an ended job runs again" in text_of(app)[-2]
+
+
+async def test_screens_keep_their_place_and_their_filter(build: Callable[..., Any], text_of: Any) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, ["3", "slash", "h", "e", "x", "enter", "1", "3"])
+        page = "\n".join(text_of(app))
+        assert "1 of 4 shown" in page
+        assert "s09" in page
+        assert "t12" not in page
+        await press(pilot, ["escape"])
+        assert "t12" in "\n".join(text_of(app))
+
+
+async def test_a_need_leads_to_the_job_that_it_is_about(build: Callable[..., Any]) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, ["tab", "enter"])
+        assert app.current_mode == "jobs"
+        assert app.screen.subject == "s09"
+
+
+async def test_a_reader_that_fails_is_said_and_what_was_known_stays(build: Callable[..., Any], text_of: Any) -> None:
+    from backend.errors import UnverifiedError
+
+    app = build()
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, [])
+
+        async def broken() -> Any:
+            raise UnverifiedError("not a database", where="state.db")
+
+        app.reader = broken
+        await app.look_again()
+        lines = text_of(app)
+        assert "not a database" in lines[0]
+        assert "312" in "\n".join(lines)
+
+
+async def test_times_turn_between_utc_age_and_local(build: Callable[..., Any], text_of: Any) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, ["4"])
+        assert "04:07" in text_of(app)[2]
+        await press(pilot, ["T"])
+        assert "10h" in text_of(app)[2]
+
+
+async def test_only_what_changed_is_drawn_again(build: Callable[..., Any], snapshot: Any) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, ["3"])
+        table, regions = app.screen.main_table, []
+        whole = table.refresh
+        table.refresh = lambda *given, **options: (regions.extend(given), whole(*given, **options))[1]
+        await app.look_again()
+        assert regions == []
+        job = snapshot.jobs[0]
+        progress = replace(job.progress, done=800)
+        app.source = replace(snapshot, revision=42, jobs=(replace(job, progress=progress), *snapshot.jobs[1:]))
+        await app.look_again()
+        assert len(regions) == 1
+        assert regions[0].height == 1
+        assert regions[0].width < 30
