@@ -18,10 +18,12 @@ from backend.rules.layout import PLAYER, SWAPPED, WINNER
 from backend.rules.legal import legal_into
 
 C_VISIT = 50.0
-C_SCALE = 0.1
+C_SCALE = 0.5
 """How strongly values outweigh the prior: ``(C_VISIT + most visits) * C_SCALE * value``, values being win
-probabilities stretched over their range at the node (Danihelka et al. 2022, equation 8; scale and stretching as in
-mctx's defaults)."""
+probabilities stretched over their range at the node (Danihelka et al. 2022, equation 8, with mctx's stretching).
+
+The scale is measured: with 0.1, 0.5 and 1.5, networks of 400 games won 145, 161 and 158 of 200 games of square8_2p and
+hex8_2p against Heuristic at 32 simulations (each +-12 at 95 %)."""
 
 
 class Tree(NamedTuple):

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from backend.configs import Config, parse_config
-from backend.errors import NoEvidenceError, NotFoundError, ResourceError, SchemaError, UsageError
+from backend.errors import NoEvidenceError, NotFoundError, ResourceError, SchemaError, UnverifiedError, UsageError
 from backend.paths import Paths
 from backend.progress import read_progress
 from backend.registry.store import Registry
@@ -262,6 +262,10 @@ def test_data_that_teach_nothing_are_refused(
     write_dataset(paths.dataset(square8), square8, {name: arrays[name] for name in names}, metadata)
     with pytest.raises(NoEvidenceError, match="too few"):
         run(paths, square8, save)
+    fake = tmp_path / "fake.pth"
+    fake.write_bytes(b"not a checkpoint")
+    with pytest.raises(UnverifiedError, match="no checkpoint at all"):
+        run(played, square8, save, init_weights=fake)
     with pytest.raises(SchemaError, match="square8_2p, not hex8_2p"):
         train(played.dataset(square8), save, parse_config("hex8_2p"), QUICK, candidates=tmp_path)
     assert not save.exists()
