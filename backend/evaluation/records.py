@@ -21,7 +21,6 @@ from backend.evaluation.match_record import MatchRecord, Tally
 from backend.evaluation.statistics import wilson
 from backend.paths import Paths
 from backend.snapshot import WinRate
-from backend.training.game_record import pack_moves, unpack_moves
 
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS participants (
@@ -169,6 +168,8 @@ class Records:
         self._connection.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", tuple(known.values()))
 
     def _add_game(self, db: sqlite3.Connection, match: MatchRecord) -> bool:
+        from backend.training.game_record import pack_moves  # numpy: a reader of win rates does without
+
         moves, sha256 = pack_moves(match.moves)
         candidate = match.seats[match.candidate - 1]
         values: dict[str, Any] = {
@@ -287,6 +288,8 @@ def stored_moves(paths: Paths, game_id: str) -> list[int]:
     Raises:
         UnverifiedError: they are not what was stored.
     """
+    from backend.training.game_record import unpack_moves
+
     connection = open_reader(paths.elo_db)
     try:
         with sqlite_errors(paths.elo_db):
