@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import App
@@ -62,7 +63,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         clock: the time.
     """
 
-    CSS_PATH: ClassVar[str] = "styles/console.tcss"
+    CSS_PATH: ClassVar[Path] = Path(__file__).parent / "styles" / "console.tcss"
     TITLE = "RingRift Console"
     ENABLE_COMMAND_PALETTE = False
     DEFAULT_MODE = "pulse"
