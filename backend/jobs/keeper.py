@@ -106,7 +106,7 @@ class Keeper:
         """Asks every host about the attempts that may have moved, and stores what it says."""
         by_host: dict[str, list[Attempt]] = {}
         for job in jobs:
-            if job.last and outcome(job.last) in (None, "unknown"):
+            if job.last and outcome(job.last) in (None, "unknown") and not _unasked(job.last):
                 by_host.setdefault(job.last.host, []).append(job.last)
         found: dict[str, Attempt] = {}
         for host, attempts in by_host.items():
@@ -288,3 +288,8 @@ class Keeper:
     def _leave_if_stale(self, error: RefusedStartError) -> None:
         if error.kind == "stale":
             raise SupersededError("a newer supervisor has taken over", where=error.where, hint=error.what) from error
+
+
+def _unasked(attempt: Attempt) -> bool:
+    """Whether the first thing that the host should hear of this attempt is the wish to start it."""
+    return attempt.phase is Phase.PLACED and not attempt.refusal

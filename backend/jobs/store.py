@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -269,13 +271,13 @@ async def job_rows(store: StateStore, *, last: int = 1000) -> tuple[JobRow, ...]
     """The newest jobs, newest first, with the last progress of those that run."""
     async with store.database.read() as db:
         rows = await db.all(f"{_JOB_ROWS} ORDER BY j.number DESC LIMIT ?", (last,))
-    return tuple(_job_row(row, store.paths) for row in rows)
+    return await asyncio.to_thread(lambda: tuple(_job_row(row, store.paths) for row in rows))
 
 
 async def job_row(store: StateStore, name: str) -> JobRow | None:
     async with store.database.read() as db:
         row = await db.one(f"{_JOB_ROWS} WHERE j.id = ?", (name,))
-    return None if row is None else _job_row(row, store.paths)
+    return None if row is None else await asyncio.to_thread(_job_row, row, store.paths)
 
 
 async def pipeline_rows(store: StateStore, *, last: int = 200) -> tuple[PipelineRow, ...]:
@@ -320,13 +322,14 @@ async def attempt_rows(store: StateStore, job: str) -> list[dict[str, Any]]:
 
 
 _JOB_ROWS = (
-    "SELECT j.*, a.key AS attempt, a.host, a.exit, a.spec FROM jobs j LEFT JOIN attempts a "
-    "ON a.job = j.id AND a.n = (SELECT max(n) FROM attempts WHERE job = j.id)"
+    "SELECT j.*, a.key AS attempt, a.host, a.exit, a.spec, a.started_at AS attempt_started "
+    "FROM jobs j LEFT JOIN attempts a ON a.job = j.id AND a.n = (SELECT max(n) FROM attempts WHERE job = j.id)"
 )
 
 
 def _job_row(row: Row, paths: Paths) -> JobRow:
     folder = paths.jobs / row["attempt"] if row["attempt"] else None
+    read = _final_progress if row["state"] in ENDED else last_progress
     return JobRow(
         id=row["id"],
         kind=row["kind"],
@@ -337,9 +340,9 @@ def _job_row(row: Row, paths: Paths) -> JobRow:
         attempt=row["attempt"],
         pipeline=row["pipeline"],
         created_at=datetime.fromtimestamp(row["created_at"], UTC),
-        started_at=moment(row["started_at"]),
+        started_at=moment(row["attempt_started"]),
         ended_at=moment(row["ended_at"]),
-        progress=last_progress(folder / "progress.jsonl") if folder else None,
+        progress=read(folder / "progress.jsonl") if folder else None,
         why=row["why"],
         exit_code=json.loads(row["exit"]).get("code") if row["exit"] else None,
         log_path=str(folder / "log") if folder else None,
@@ -361,6 +364,12 @@ def last_progress(path: Path) -> JobProgress | None:
         if isinstance(row.get("done"), int | float):
             return _progress(row)
     return None
+
+
+@lru_cache(maxsize=4096)
+def _final_progress(path: Path) -> JobProgress | None:
+    """The same for an attempt that has ended: its file changes no more."""
+    return last_progress(path)
 
 
 def _progress(row: Mapping[str, Any]) -> JobProgress:

@@ -17,7 +17,8 @@ from typing import Any, Self
 import aiosqlite
 
 from backend.databases import check_file, sqlite_errors
-from backend.errors import SchemaError
+from backend.errors import LockedError, SchemaError
+from backend.locks import FileLock
 from backend.state.migrations import APPLICATION_ID, MIGRATIONS
 
 BUSY_S = 30.0
@@ -75,8 +76,9 @@ class Database:
             connection = await aiosqlite.connect(path, timeout=BUSY_S, isolation_level=None)
             try:
                 connection.row_factory = sqlite3.Row
-                if not await _is_current(connection, path):
-                    await _migrate(connection, path)
+                if not await _is_ready(connection, path):
+                    async with _alone(path):
+                        await _migrate(connection, path)
                 await connection.execute("PRAGMA synchronous = FULL")
                 await connection.execute("PRAGMA foreign_keys = ON")
             except BaseException:
@@ -160,6 +162,40 @@ async def _is_current(connection: aiosqlite.Connection, path: Path) -> bool:
             hint="use the newer program",
         )
     return version == len(MIGRATIONS)
+
+
+async def _is_ready(connection: aiosqlite.Connection, path: Path) -> bool:
+    """Whether the tables are all there; not while another process is making them."""
+    try:
+        await connection.execute("BEGIN")  # the marks and the tables of one moment
+        current = await _is_current(connection, path)
+        await connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        if connection.in_transaction:
+            await connection.execute("ROLLBACK")
+        return False
+    return current
+
+
+@asynccontextmanager
+async def _alone(path: Path) -> AsyncIterator[None]:
+    """One process at a time makes or migrates a database: SQLite does not let others wait for a switch to WAL."""
+    lock = FileLock(path.with_name(path.name + ".lock"), "migration of the state database")
+    end = asyncio.get_running_loop().time() + BUSY_S
+    while True:
+        try:
+            lock.acquire()
+            break
+        except LockedError:
+            if asyncio.get_running_loop().time() > end:
+                raise
+            await asyncio.sleep(0.02)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:

@@ -42,7 +42,8 @@ def pipeline(args: argparse.Namespace, paths: Paths) -> int:
         rows = await _follow(store, [str(name) for name in outcome.operation.result["jobs"]])
         found = next(row for row in await pipeline_rows(store) if row.id == outcome.operation.result["pipeline"])
         say(f"{found.id} {found.config}: {found.state}")
-        more = {"state": found.state, "jobs": [_brief(row) for row in rows]}
+        why = "; ".join(f"{row.id} {row.why}" for row in rows if row.state in ("failed", "unknown") and row.why)
+        more = {"state": found.state, "error": why, "jobs": [_brief(row) for row in rows]}
         return Exit.DONE if found.state == "done" else Exit.FAILED, more
 
     return carry_out(args, paths, plan, after=after)
@@ -256,25 +257,24 @@ def tail_offset(path: Path, lines: int) -> int:
     """The byte offset from which a file has its last ``lines`` lines."""
     try:
         with path.open("rb") as stream:
-            position = stream.seek(0, os.SEEK_END)
-            found, data = 0, b""
-            while position > 0 and found <= lines:
+            position = end = stream.seek(0, os.SEEK_END)
+            data = b""
+            # The newline that ends the last line begins no further one.
+            while position > 0 and data[:-1].count(b"\n") < lines:
                 step = min(BLOCK, position)
                 position -= step
                 stream.seek(position)
                 data = stream.read(step) + data
-                found = data.rstrip(b"\n").count(b"\n") + 1 if data.strip(b"\n") else 0
     except FileNotFoundError:
         return 0
     if lines == 0:
-        return position + len(data)
-    body = data.rstrip(b"\n")
+        return end
+    cut = len(data) - 1
     for _ in range(lines):
-        cut = body.rfind(b"\n")
+        cut = data.rfind(b"\n", 0, max(0, cut))
         if cut < 0:
             return position
-        body = body[:cut]
-    return position + len(body) + 1
+    return position + cut + 1
 
 
 def events(args: argparse.Namespace, paths: Paths) -> int:
