@@ -340,11 +340,14 @@ ACTIONS: tuple[Action, ...] = (
         "Play a model against Random and Heuristic",
         verb=("gauntlet",),
         params=(
-            Param("model", "checkpoint file, or a registered model (label or SHA-256)", metavar="MODEL"),
+            Param(
+                "model", "checkpoint file, registered model (label or SHA-256), random or heuristic", metavar="MODEL"
+            ),
             *CONFIG,
             Param("--games", "games per opponent", type="int", default=100, metavar="N"),
             Param("--simulations", "search simulations a move; 0 plays the bare policy", type="int", metavar="N"),
             Param("--opponents", "comma list", default="random,heuristic", metavar="NAMES"),
+            Param("--run", "id of a run to go on with", metavar="ID"),
             Param("--workers", "processes; default one a core", type="int", metavar="N"),
             SEED,
             JSON,

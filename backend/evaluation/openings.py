@@ -31,5 +31,5 @@ def opening_draws(config: Config, seed: int, index: int) -> NDArray[np.float64]:
 
 
 def play_opening(game: LiveGame, config: Config, seed: int, index: int) -> None:
-    """Plays opening ``index`` into a new game: one turn of uniformly random moves for every seat."""
-    game.play_at_random(opening_draws(config, seed, index), turns=config.players)
+    """Plays opening ``index`` into a new game: the first turn, of seat 1, is uniformly random."""
+    game.play_at_random(opening_draws(config, seed, index), turns=1)

@@ -29,9 +29,11 @@ def make_player(name: str, config: Config, *, model: str | None = None, simulati
     """
     base, _, option = name.partition(":")
     if base in BUILT_IN:
+        from backend.players.compiling import compile_players
         from backend.rules import load
 
         rules = load(config)
+        compile_players(rules)
         if base == "random" and not option:
             from backend.players.random import RandomPlayer
 

@@ -1,4 +1,8 @@
-"""Heuristic: looks one ply ahead, scores every successor, takes the best, breaks ties at random."""
+"""Heuristic: looks one action ahead, scores where every legal move leads, takes the best, breaks ties at random.
+
+"Where a move leads" is the position after the move and all that it entails for the same player (forced moves, chain
+captures, lines, territory, payments), since those come before anybody else can answer.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ POLICY_TEMPERATURE = 0.25
 
 
 class HeuristicPlayer:
-    """The one-ply baseline.
+    """The baseline without look-ahead beyond its own action.
 
     Args:
         rules: the config's rules.
@@ -82,17 +86,7 @@ class HeuristicPlayer:
         """The legal moves of one running game and the score of each."""
         moves = self._rules.legal(state)
         scores = np.empty(moves.size)
-        score_moves(
-            state,
-            self._rules.tables,
-            self._places,
-            WEIGHTS,
-            moves,
-            scores,
-            np.empty_like(state),
-            np.empty(SCRATCH_SIZE),
-            np.empty(len(FEATURES)),
-        )
+        score_moves(state, self._rules.tables, self._places, WEIGHTS, moves, scores)
         return moves, scores
 
     def features(self, state: NDArray[np.int64], player: int | None = None) -> dict[str, float]:

@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backend.rules.apply import apply_move
+from backend.rules.batch import buffer_size
 from backend.rules.jit import kernel
 from backend.rules.layout import (
+    CAPTURE,
     CELL,
     ELIMINATED,
     HAND,
@@ -306,6 +308,54 @@ def add_stuck(state: State, me: int, players: int, open_cells: int, rows: Scratc
 
 
 @kernel
+def value_of(
+    state: State, tables: Tables, places: NDArray[np.int16], weights: Scratch, me: int, rows: Scratch, out: Scratch
+) -> float:
+    """The score of a position as ``me`` sees it; rows and out are scratch."""
+    if state[PHASE] == OVER:
+        return WON if state[WINNER] == me else -WON
+    features_into(state, tables, places, me, rows, out)
+    total = 0.0
+    for feature in range(weights.size):
+        total += weights[feature] * out[feature]
+    return float(total)
+
+
+@kernel
+def settle(
+    state: State,
+    tables: Tables,
+    places: NDArray[np.int16],
+    weights: Scratch,
+    me: int,
+    buffer: Moves,
+    trial: State,
+    rows: Scratch,
+    out: Scratch,
+) -> None:
+    """Plays what a move of ``me`` entails: forced moves, chain captures, lines, territory and payments.
+
+    Where there are several ways, the best scored (the first of equals) is played. It stops where ``me`` may place,
+    move or begin a capture, or somebody else is to act.
+    """
+    while state[PHASE] != OVER and state[PLAYER] == me:
+        count = legal_into(state, tables, buffer)
+        if count == 1:
+            apply_move(state, tables, buffer[0])
+            continue
+        if state[PHASE] <= CAPTURE:
+            break
+        best, chosen = -np.inf, 0
+        for index in range(count):
+            trial[:] = state
+            apply_move(trial, tables, buffer[index])
+            value = value_of(trial, tables, places, weights, me, rows, out)
+            if value > best + TIE:
+                best, chosen = value, index
+        apply_move(state, tables, buffer[chosen])
+
+
+@kernel
 def score_moves(
     state: State,
     tables: Tables,
@@ -313,23 +363,17 @@ def score_moves(
     weights: Scratch,
     moves: Moves,
     scores: Scratch,
-    work: State,
-    rows: Scratch,
-    out: Scratch,
 ) -> None:
-    """Scores the position after each of ``moves`` for the player who moves; work, rows and out are scratch."""
+    """Scores each of ``moves`` for the player who is to act by the position it leads to, see :func:`settle`."""
     me = int(state[PLAYER])
+    buffer = np.empty(buffer_size(tables), dtype=np.int64)
+    after, trial = np.empty_like(state), np.empty_like(state)
+    rows, out = np.empty(SCRATCH_SIZE), np.empty(weights.size)
     for index in range(moves.size):
-        work[:] = state
-        apply_move(work, tables, moves[index])
-        if work[PHASE] == OVER:
-            scores[index] = WON if work[WINNER] == me else -WON
-        else:
-            features_into(work, tables, places, me, rows, out)
-            total = 0.0
-            for feature in range(weights.size):
-                total += weights[feature] * out[feature]
-            scores[index] = total
+        after[:] = state
+        apply_move(after, tables, moves[index])
+        settle(after, tables, places, weights, me, buffer, trial, rows, out)
+        scores[index] = value_of(after, tables, places, weights, me, rows, out)
 
 
 @kernel
@@ -403,9 +447,6 @@ def choose_batch(
         The longest legal list. When that is more than the buffer holds, nothing else counts.
     """
     scores = np.empty(buffer.size)
-    work = np.empty_like(states[0])
-    rows = np.empty(SCRATCH_SIZE)
-    out = np.empty(weights.size)
     for game in range(states.shape[0]):
         state = states[game]
         count = legal_into(state, tables, buffer)
@@ -418,7 +459,7 @@ def choose_batch(
             continue
         by_chance = draws[game, 0] < epsilon
         if not by_chance or temperature > 0:
-            score_moves(state, tables, places, weights, buffer[:count], scores, work, rows, out)
+            score_moves(state, tables, places, weights, buffer[:count], scores)
         if temperature > 0:
             soften(scores[:count], temperature, policy[game])
         if by_chance:
