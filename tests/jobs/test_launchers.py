@@ -1,0 +1,161 @@
+"""What every launcher promises; each one that exists is tried with the same suite."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError, UnreachableError
+from backend.jobs.launchers.local import LocalLauncher
+from backend.jobs.model import Phase
+from backend.paths import Paths
+
+Make = Callable[[int], Launcher]
+
+
+@pytest.fixture(params=["local"])
+async def make(request: pytest.FixtureRequest, paths: Paths) -> AsyncIterator[Make]:
+    """Makes launchers of one kind for supervisors of the given epochs."""
+    made: list[LocalLauncher] = []
+
+    def one(epoch: int) -> Launcher:
+        made.append(LocalLauncher(paths, "owner", epoch))
+        return made[-1]
+
+    yield one
+    for launcher in made:
+        await launcher.close()
+
+
+def spec(key: str, code: str, **env: str) -> AttemptSpec:
+    return AttemptSpec(key, "owner", (sys.executable, "-I", "-S", "-c", code), None, env)
+
+
+async def seen(launcher: Launcher, key: str, *phases: Phase) -> None:
+    """Waits until an attempt is in one of the phases."""
+    async with asyncio.timeout(60):
+        while True:
+            found = await launcher.observe([key])
+            if found[key].phase in phases:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def ended(launcher: Launcher, key: str) -> int | None:
+    await seen(launcher, key, Phase.EXITED)
+    record = (await launcher.observe([key]))[key].exit
+    assert record is not None
+    return record.code
+
+
+async def test_a_start_runs_the_command_and_its_end_is_observed(make: Make) -> None:
+    launcher = make(1)
+    assert (await launcher.observe(["a1.1"]))["a1.1"].phase is Phase.ABSENT
+    await launcher.start(spec("a1.1", "import sys; print('hello'); sys.exit(4)"))
+    assert await ended(launcher, "a1.1") == 4
+    chunk = await launcher.read_log("a1.1", 0, 100)
+    assert (chunk.data, chunk.next, chunk.size) == (b"hello\n", 6, 6)
+    assert (await launcher.read_log("a1.1", 2, 2)).data == b"ll"
+    assert (await launcher.read_log("a1.1", 6, 100)).data == b""
+
+
+async def test_a_start_that_is_repeated_runs_nothing_twice(make: Make, tmp_path: Path) -> None:
+    launcher, count = make(1), tmp_path / "count"
+    job = spec("a1.1", "import os; open(os.environ['COUNT'], 'a').write('x')", COUNT=str(count))
+    await asyncio.gather(*(launcher.start(job) for _ in range(5)))
+    await ended(launcher, "a1.1")
+    await make(2).start(job)
+    assert count.read_text() == "x"
+
+
+async def test_another_command_under_the_same_key_is_refused(make: Make) -> None:
+    launcher = make(1)
+    await launcher.start(spec("a1.1", "pass"))
+    with pytest.raises(RefusedStartError) as refused:
+        await launcher.start(spec("a1.1", "print(1)"))
+    assert refused.value.kind == "conflict"
+
+
+async def test_an_older_supervisor_is_refused_and_a_newer_one_sees_its_jobs(make: Make) -> None:
+    old, new = make(1), make(2)
+    await old.start(spec("a1.1", "import time; time.sleep(600)"))
+    assert (await new.observe(["a1.1"]))["a1.1"].phase is Phase.RUNNING
+    assert await new.owned() == ("a1.1",)
+    await new.cancel("a1.1", by="test", reason="over")
+    with pytest.raises(RefusedStartError) as refused:
+        await old.start(spec("a2.1", "pass"))
+    assert refused.value.kind == "stale"
+    await seen(new, "a1.1", Phase.EXITED)
+
+
+async def test_a_cancel_ends_a_running_attempt_and_forbids_one_that_never_started(make: Make) -> None:
+    launcher = make(1)
+    await launcher.start(spec("a1.1", "import time; time.sleep(600)"))
+    await launcher.cancel("a1.1", by="test", reason="over", grace_s=5)
+    await seen(launcher, "a1.1", Phase.EXITED)
+    assert (await launcher.cancel("a2.1", by="test", reason="never")).phase is Phase.EXITED
+    found = await launcher.start(spec("a2.1", "pass"))
+    assert found.exit is not None
+    assert (found.exit.cancelled, found.exit.executed) == (True, False)
+
+
+async def test_ends_that_are_acknowledged_are_not_owned_any_more(make: Make) -> None:
+    launcher = make(1)
+    await launcher.start(spec("a1.1", "pass"))
+    await ended(launcher, "a1.1")
+    await launcher.acknowledge(["a1.1"])
+    assert await launcher.owned() == ()
+
+
+async def test_jobs_outlive_their_launcher(make: Make, tmp_path: Path) -> None:
+    flag = tmp_path / "go"
+    code = "import os, time\nwhile not os.path.exists(os.environ['FLAG']): time.sleep(0.02)"
+    first = make(1)
+    await first.start(spec("a1.1", code, FLAG=str(flag)))
+    await first.close()
+    second = make(2)
+    assert (await second.observe(["a1.1"]))["a1.1"].phase is Phase.RUNNING
+    flag.touch()
+    assert await ended(second, "a1.1") == 0
+
+
+async def test_an_agent_that_dies_is_unreachable_once_and_then_there_again(paths: Paths) -> None:
+    launcher = LocalLauncher(paths, "owner", 1)
+    try:
+        await launcher.start(spec("a1.1", "import time; time.sleep(600)"))
+        assert launcher._process is not None
+        os.kill(launcher._process.pid, 9)
+        await launcher._process.wait()
+        with pytest.raises(UnreachableError):
+            await launcher.observe(["a1.1"])
+        assert (await launcher.observe(["a1.1"]))["a1.1"].phase is Phase.RUNNING
+        await launcher.cancel("a1.1", by="test", reason="over", grace_s=5)
+        await seen(launcher, "a1.1", Phase.EXITED)
+    finally:
+        await launcher.close()
+
+
+async def test_a_request_that_nobody_waited_for_does_not_confuse_the_next(paths: Paths) -> None:
+    launcher = LocalLauncher(paths, "owner", 1)
+    try:
+        await launcher.observe([])
+        for delay in (0.0, 0.001, 0.005):
+            task = asyncio.create_task(launcher.owned())
+            await asyncio.sleep(delay)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert (await launcher.observe(["a1.1"]))["a1.1"].phase is Phase.ABSENT
+    finally:
+        await launcher.close()
+
+
+def test_a_spec_survives_being_stored_with_the_same_digest() -> None:
+    one = replace(spec("a1.1", "pass", X="y"), wall_s=3.0)
+    assert AttemptSpec.from_json(one.to_json()) == one
+    assert AttemptSpec.from_json(one.to_json()).digest == one.digest
