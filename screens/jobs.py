@@ -89,7 +89,7 @@ class JobsScreen(BaseScreen):
             self._snapshot = snapshot
             newest = sorted(snapshot.jobs, key=lambda job: job.created_at, reverse=True)
             live = [job for job in newest if job.state in _ORDER]
-            live.sort(key=lambda job: _ORDER.index(job.state))
+            live.sort(key=lambda job: (_ORDER.index(job.state), job.created_at))
             self._jobs = (*live, *(job for job in newest if job.state not in _ORDER))
         self.main_table.show(self._jobs)
         self._show_log()

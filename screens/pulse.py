@@ -152,7 +152,7 @@ class PulseScreen(BaseScreen):
         job = next((job for job in live if job.state == "running"), live[0])
         part = fraction(job) if job.state == "running" else None
         how = job.state if job.state != "running" else "" if part is None else f"{round(100 * part)}%"
-        more = f" +{len(live) - 1}" if len(live) > 1 else ""
+        more = f" +{len(live) - 1}" if len(live) > 1 and self.wide else ""
         return f"{job.kind} {how}{more}"
 
     def _running_cell(self, row: ConfigRow) -> Span:
@@ -165,7 +165,7 @@ class PulseScreen(BaseScreen):
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
             live = [job for job in snapshot.jobs if job.state in _LIVE]
-            self._live = tuple(sorted(live, key=lambda job: _LIVE.index(job.state)))
+            self._live = tuple(sorted(live, key=lambda job: (_LIVE.index(job.state), job.created_at)))
             self._events = tuple(reversed(snapshot.events[-EVENTS:]))
         self.configs.show(snapshot.configs)
         self.query_one("#needs", Table).show(snapshot.needs)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
+from ringrift_console.actions import BY_NAME
 from ringrift_console.keymap import SCREENS, key_text
 from ringrift_console.widgets.line import Span
 
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 def footer_spans(app: ConsoleApp, kind: str, subject: str | None, width: int) -> list[Span]:
     """Keys and labels, the screen's own first; what does not fit is left out from the end but for help and quit."""
     keymap, clean = app.keymap, app.look.glyphs.clean
-    chosen = [action for action in keymap.actions(SCREENS[kind]) if action.footer and action.label]
+    pushed = f"go.{kind}" not in BY_NAME
+    chosen = [
+        action
+        for action in keymap.actions(SCREENS[kind])
+        if action.label and (action.footer or (pushed and action.name == "back"))
+    ]
     own = [action for action in chosen if action.scope != "global"]
     screens = [action for action in chosen if action.name.startswith("go.") and action.name != f"go.{kind}"]
     rest = [action for action in chosen if action.scope == "global" and not action.name.startswith("go.")]
@@ -27,7 +33,7 @@ def footer_spans(app: ConsoleApp, kind: str, subject: str | None, width: int) ->
             spans: list[Span] = [(f" ({key} {label})", "footer_off")]
         else:
             spans = [(f" {key}", "footer_key"), (f" {label} ", "footer")]
-        pieces.append((spans, action.name in ("help", "quit")))
+        pieces.append((spans, action.name in ("help", "quit", "back")))
     room = width - sum(_width(spans) for spans, keep in pieces if keep)
     shown: list[Span] = []
     for spans, keep in pieces:

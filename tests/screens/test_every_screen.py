@@ -13,7 +13,11 @@ from rich.color import ColorType
 LOOKS = [("dark", False), ("light", False), ("ansi", False), ("mono", False), ("mono", True)]
 SIZES = [(80, 24), (160, 50)]
 SCREENS = {
-    "pulse": ([], "Pulse", ["square8_2p", "ready", "312", "scaling", "120/200", "93%", "train 71%", "Needs you (1)"]),
+    "pulse": (
+        [],
+        "Pulse",
+        ["square8_2p", "ready", "312", "scaling", "120/200", "93%", "train 71%", "waits for t12", "Needs you (1)"],
+    ),
     "jobs": (["3"], "Jobs", ["t12", "71%", "waits for t12", "killed (SIGKILL)"]),
     "log": (["3", "l"], "t12", ["train square8_2p", "it has not written anything yet"]),
     "job": (["3", "d"], "t12", ["12.5 steps/s", "t12.1", "loss"]),

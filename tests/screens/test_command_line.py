@@ -1,0 +1,132 @@
+"""The ``:`` line, the help and the palette: the same actions by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from screens.command import completions, parse
+
+
+async def type_line(pilot: Any, text: str, *more: str) -> None:
+    names = {" ": "space", "-": "minus", ":": "colon", "_": "underscore"}
+    await pilot.pause()
+    await pilot.press("colon")
+    await pilot.pause()
+    for character in text:
+        await pilot.press(names.get(character, character))
+    for key in more or ("enter",):
+        await pilot.press(key)
+    for _ in range(4):
+        await pilot.pause()
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("frobnicate", "invalid choice"),
+        ("pipeline", "required"),
+        ("jobs list --stat", "expected one argument"),
+        ("jobs show zz", "no such job: zz"),
+        ("registry info nope", "no such model: nope"),
+        ("jobs show s", "several jobs begin with s"),
+        ("selfplay --config hex8_2p", "works for long"),
+        ("jobs 'list", "No closing quotation"),
+    ],
+)
+async def test_a_line_that_cannot_be_done_is_answered_in_one(
+    line: str, answer: str, build: Callable[..., Any], text_of: Any
+) -> None:
+    app = build()
+    async with app.run_test(size=(160, 50)) as pilot:
+        await type_line(pilot, line)
+        assert answer in text_of(app)[-2]
+
+
+async def test_verbs_lead_to_their_screens(build: Callable[..., Any], text_of: Any) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await type_line(pilot, "jobs list --state failed")
+        assert app.current_mode == "jobs"
+        assert [job.id for job in app.screen.main_table.shown] == ["s09"]
+        await type_line(pilot, "jobs show t12")
+        assert "12.5 steps/s" in "\n".join(text_of(app))
+        await type_line(pilot, "models")
+        assert app.current_mode == "models"
+        await type_line(pilot, "registry list --config hex8_2p")
+        assert [model.label for model in app.screen.main_table.shown] == ["hex8_2p:v1"]
+
+
+async def test_what_a_verb_prints_is_shown(build: Callable[..., Any], text_of: Any) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await type_line(pilot, "jobs list --json")
+        for _ in range(400):
+            if len(app.screen_stack) > 1:
+                break
+            await pilot.pause(0.05)
+        assert "[]" in "\n".join(text_of(app))
+        await pilot.press("escape")
+        await pilot.pause()
+        await type_line(pilot, "jobs cancel --help")
+        assert "usage: ringrift jobs cancel" in "\n".join(text_of(app))
+
+
+async def test_tab_completes_verbs_options_and_objects(build: Callable[..., Any]) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert completions(app, "pip") == ["pipeline"]
+        assert completions(app, "jobs c") == ["jobs cancel"]
+        assert completions(app, "pipeline hex8") == ["pipeline hex8_2p", "pipeline hex8_3p", "pipeline hex8_4p"]
+        assert completions(app, "jobs cancel t") == ["jobs cancel t12"]
+        assert completions(app, "registry info square8_2p:v1") == ["registry info square8_2p:v1"]
+        assert "pipeline hex8_2p --epochs" in completions(app, "pipeline hex8_2p --e")
+        assert completions(app, "jobs list --config hexagonal_4") == ["jobs list --config hexagonal_4p"]
+        await type_line(pilot, "jobs ca", "tab", "t", "tab")
+        from ringrift_console.widgets.prompt import LineInput
+
+        assert app.screen.query_one(LineInput).value == "jobs cancel t12 "
+
+
+async def test_help_runs_what_is_picked_and_says_why_not(build: Callable[..., Any], text_of: Any) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("question_mark", *"newest", "space", *"last", "enter")
+        for _ in range(3):
+            await pilot.pause()
+        assert text_of(app)[-2].startswith(" :events")
+        await pilot.press("escape")
+        await pilot.pause()
+        await pilot.press("question_mark", *"archive", "enter")
+        await pilot.pause()
+        assert "on Models" in "\n".join(text_of(app))
+        await pilot.press("escape")
+        await pilot.pause()
+        await pilot.press("question_mark", *"utc", "enter")
+        for _ in range(3):
+            await pilot.pause()
+        assert app.clock.mode == "age"
+
+
+async def test_the_palette_leads_to_objects(build: Callable[..., Any]) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("ctrl+p", *"s09", "enter")
+        for _ in range(4):
+            await pilot.pause()
+        assert app.current_mode == "jobs"
+        assert app.screen.subject == "s09"
+
+
+def test_the_line_is_parsed_by_the_parser_of_the_command_line() -> None:
+    args, printed = parse(["pipeline", "hex8_2p", "--epochs", "3"])
+    assert args is not None
+    assert (args.config, args.epochs, printed) == ("hex8_2p", 3, "")
+    args, printed = parse(["--version"])
+    assert args is None
+    assert printed.startswith("ringrift ")
