@@ -100,18 +100,23 @@ def open_reader(path: Path, *, timeout_s: float = 5.0) -> sqlite3.Connection:
 
 
 def open_writer(path: Path, *, timeout_s: float = 30.0) -> sqlite3.Connection:
-    """Opens or makes a database for writing: WAL, synchronous FULL, transactions begun by hand.
+    """Opens or makes a database for writing: synchronous FULL, transactions begun by hand.
+
+    A database that is made here gets WAL; one that is there keeps its journal mode, because a peer of the reference
+    installation may rely on it, and a file of another schema must be left as it is.
 
     Raises:
         UnverifiedError, LockedError, ResourceError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
+    new = not path.exists() or path.stat().st_size == 0
+    if not new:
         check_file(path)
     with sqlite_errors(path):
         connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            if new:
+                connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
         except sqlite3.Error:
             connection.close()

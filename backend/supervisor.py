@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import LockedError, RefusedError, RingRiftError
+from backend.fleet.hosts import load_hosts
 from backend.jobs.keeper import Keeper, SupersededError
 from backend.jobs.launchers.local import LocalLauncher
 from backend.jobs.recipes import environment
@@ -244,9 +245,10 @@ def supervise(paths: Paths) -> None:
     Raises:
         LockedError: the root has a supervisor already; the message names it.
         SchemaError, UnverifiedError: ``state.db`` cannot be used.
+        SettingsError: the hosts file cannot be understood.
     """
+    load_hosts(paths.hosts_yaml)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
-
     named = os.environ.pop(READY_VARIABLE, None)
     descriptor = int(named) if named else None
     if descriptor is not None:
@@ -279,11 +281,13 @@ def ensure_running(paths: Paths) -> int:
     Blocks for about half a second when it has to start one.
 
     Raises:
+        SettingsError: the hosts file cannot be understood.
         RingRiftError: it did not come up; the message has the last line of its log.
     """
     pid = running_pid(paths)
     if pid is not None:
         return pid
+    load_hosts(paths.hosts_yaml)
     paths.console.mkdir(parents=True, exist_ok=True)
     reading, writing = os.pipe()
     try:

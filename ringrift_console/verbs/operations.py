@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.errors import Exit
+from backend.fleet.hosts import load_hosts
 from backend.paths import Paths
 from backend.plans import Plan
 from backend.snapshot import OperationRow
@@ -89,6 +90,7 @@ async def _carry_out(
     if args.dry_run:
         print(to_json(plan.to_json()) if args.json else plan_text(plan))
         return Exit.DONE
+    await asyncio.to_thread(load_hosts, paths.hosts_yaml)
     for warning in plan.warnings:
         say(f"warning: {warning}")
     async with await StateStore.open(paths) as store:

@@ -1,0 +1,191 @@
+"""One look at a root: everything the screens and ``ringrift status`` show, read from its databases and files.
+
+Each part that cannot be read leaves its rows unknown and a note; the others are shown all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zipfile
+from collections.abc import Awaitable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from backend.configs import CONFIGS, Config
+from backend.errors import NotFoundError, RingRiftError
+from backend.evaluation.records import win_rates
+from backend.jobs.store import job_rows, pipeline_rows
+from backend.paths import Paths
+from backend.registry.store import Registry
+from backend.snapshot import ENDED, ConfigRow, JobRow, ModelRow, Need, PipelineRow, Snapshot, WinRate
+from backend.state.store import StateStore
+from backend.thresholds import thresholds
+from backend.training.volume import volume
+
+EVENTS_SHOWN = 50
+
+T = TypeVar("T")
+
+
+async def read_snapshot(paths: Paths) -> Snapshot:
+    """Reads a root. Makes nothing: a root that does not exist yet is an empty snapshot."""
+    trouble: list[Need] = []
+    state = await _part(_read_state(paths), "state", trouble)
+    models = await _part(_read_models(paths), "registry", trouble) or ()
+    rates = await _part(asyncio.to_thread(win_rates, paths), "match records", trouble) or {}
+    models = tuple(_with_rates(model, rates) for model in models)
+    jobs: tuple[JobRow, ...] = state[0].jobs if state else ()
+    configs = await asyncio.to_thread(_configs, paths, jobs, models)
+    base = state[0] if state else Snapshot(str(paths.root), 0, datetime.now(UTC))
+    return Snapshot(
+        root=base.root,
+        revision=base.revision,
+        taken_at=base.taken_at,
+        configs=configs,
+        jobs=jobs,
+        pipelines=base.pipelines,
+        models=models,
+        operations=base.operations,
+        events=base.events,
+        supervisor=base.supervisor,
+        needs=tuple(trouble) + needs(base, jobs, models, configs),
+    )
+
+
+async def _part(work: Awaitable[T], name: str, trouble: list[Need]) -> T | None:
+    try:
+        return await work
+    except NotFoundError:
+        return None
+    except RingRiftError as error:
+        trouble.append(Need(f"{name}: {error.line()}", name, "pulse", "error"))
+        return None
+
+
+async def _read_state(paths: Paths) -> tuple[Snapshot] | None:
+    if not paths.state_db.exists():
+        return None
+    store = await StateStore.open(paths)
+    try:
+        jobs = await job_rows(store)
+        pipelines: tuple[PipelineRow, ...] = await pipeline_rows(store)
+        return (
+            Snapshot(
+                root=str(paths.root),
+                revision=await store.revision(),
+                taken_at=datetime.now(UTC),
+                jobs=jobs,
+                pipelines=pipelines,
+                operations=await store.operations(),
+                events=await store.events(last=EVENTS_SHOWN),
+                supervisor=await store.supervisor(),
+            ),
+        )
+    finally:
+        await store.close()
+
+
+async def _read_models(paths: Paths) -> tuple[ModelRow, ...]:
+    if not paths.registry_db.exists():
+        return ()
+    return await (await Registry.open(paths)).model_rows()
+
+
+def _with_rates(model: ModelRow, rates: dict[str, tuple[WinRate, ...]]) -> ModelRow:
+    found = rates.get(model.sha256, ())
+    return replace(model, win_rates=found, games=sum(rate.games for rate in found))
+
+
+def _configs(paths: Paths, jobs: tuple[JobRow, ...], models: tuple[ModelRow, ...]) -> tuple[ConfigRow, ...]:
+    return tuple(_config(paths, config, jobs, models) for config in CONFIGS)
+
+
+def _config(paths: Paths, config: Config, jobs: tuple[JobRow, ...], models: tuple[ModelRow, ...]) -> ConfigRow:
+    counted = volume(paths, config)
+    ready = thresholds(config).ready_games
+    samples, made_at, note = dataset_summary(paths.dataset(config))
+    own = [model for model in models if model.config == config.key and model.stage not in ("archived", "rejected")]
+    return ConfigRow(
+        config=config.key,
+        games=counted.games,
+        ready_games=ready,
+        data=counted.status,
+        samples=samples,
+        dataset_at=made_at,
+        best=best_model(own),
+        production=next((model for model in own if model.stage == "production"), None),
+        models=len(own),
+        running=sum(job.config == config.key and job.state in ("placing", "running", "cancelling") for job in jobs),
+        note="; ".join(text for text in (f"games: {counted.note}" if counted.note else "", note) if text),
+    )
+
+
+def best_model(models: list[ModelRow]) -> ModelRow | None:
+    """The model to show for a config: production, else the best against Heuristic, else the newest.
+
+    Judged by the lower end of the interval, so that few games do not look good by luck.
+    """
+    if not models:
+        return None
+    stages = {"production": 2, "staging": 1}
+
+    def worth(model: ModelRow) -> tuple[int, float, int]:
+        against = [rate.low for rate in model.win_rates if rate.opponent.startswith("heuristic") and rate.games]
+        return stages.get(model.stage, 0), max(against, default=-1.0), model.version
+
+    return max(models, key=worth)
+
+
+def dataset_summary(path: Path) -> tuple[int | None, datetime | None, str]:
+    """Samples and time of a dataset, read from the header of one array; a note when it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("values.npy") as stream:
+            head = stream.read(512)
+        length = int.from_bytes(head[8:10], "little") if head[6:7] == b"\x01" else int.from_bytes(head[8:12], "little")
+        start = 10 if head[6:7] == b"\x01" else 12
+        text = head[start : start + length].decode("latin-1")
+        samples = int(text.split("'shape': (", 1)[1].split(",", 1)[0])
+        return samples, datetime.fromtimestamp(path.stat().st_mtime, UTC), ""
+    except FileNotFoundError:
+        return None, None, ""
+    except (OSError, zipfile.BadZipFile, KeyError, IndexError, ValueError):
+        return None, None, "the dataset cannot be read"
+
+
+def needs(
+    state: Snapshot, jobs: tuple[JobRow, ...], models: tuple[ModelRow, ...], configs: tuple[ConfigRow, ...]
+) -> tuple[Need, ...]:
+    """What waits for the operator, most urgent first."""
+    found: list[Need] = []
+    live = [job for job in jobs if job.state not in ENDED]
+    found += [
+        Need(f"{job.id} {job.kind} {job.config}: outcome unknown", job.id, "jobs", "error")
+        for job in jobs
+        if job.state == "unknown"
+    ]
+    retried = {job.pipeline for job in live if job.pipeline}
+    found += [
+        Need(f"{job.id} {job.kind} {job.config} failed: {job.why or 'see its log'}", job.id, "jobs", "error")
+        for job in jobs
+        if job.state == "failed" and job.pipeline not in retried
+    ]
+    if live and not state.supervisor.alive:
+        found.append(Need(f"the supervisor is down while {len(live)} jobs wait or run", "supervisor", "jobs", "error"))
+    found += [
+        Need(f"{operation.title}: {operation.error or operation.state}", operation.id, "pulse", "warning")
+        for operation in state.operations
+        if operation.state in ("failed", "refused") and _recent(operation.created_at, state.taken_at)
+    ]
+    found += [
+        Need(f"{model.label}: its file is missing", model.label, "models", "error")
+        for model in models
+        if not model.present and model.stage != "rejected"
+    ]
+    found += [Need(f"{row.config}: {row.note}", row.config, "pulse", "warning") for row in configs if row.note]
+    return tuple(found)
+
+
+def _recent(at: datetime, now: datetime, *, hours: float = 24.0) -> bool:
+    return (now - at).total_seconds() < hours * 3600
