@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 
 from backend.configs import Config
 from backend.errors import UsageError
+from backend.players import tree
+from backend.players.once import compile_once
 from backend.players.search import search
 from backend.rules import load
 from backend.rules.layout import PLAYER
+from backend.training import packing, policy
 from backend.training.checkpoint import LoadedModel, load_model
-from backend.training.encoder import GLOBALS, PACKED, PLANES, box_of, pack_states, unpack_batch
+from backend.training.encoder import box_of
+from backend.training.packing import GLOBALS, PACKED, PLANES, pack_states, unpack_batch
 from backend.training.policy import COLUMNS, PLANE_TABLE, write_all_operands
 
 SIMULATIONS = 32
@@ -123,8 +127,8 @@ class NeuralPlayer:
                 noise=self.noise,
             )
             moves[group] = found.moves
-            for game, policy in zip(group, found.policies, strict=True):
-                policies[game] = policy
+            for game, improved in zip(group, found.policies, strict=True):
+                policies[game] = improved
         return moves, policies
 
 
@@ -134,4 +138,12 @@ def load_player(path: str | Path, config: Config | None = None, *, simulations: 
     Sets torch to one thread: several players on one machine run as several processes.
     """
     torch.set_num_threads(1)
-    return NeuralPlayer(load_model(Path(path), config=config), simulations)
+    player = NeuralPlayer(load_model(Path(path), config=config), simulations)
+    sources = tuple(Path(str(module.__file__)) for module in (tree, packing, policy))
+    compile_once("search", sources, "compiling the search, once (about 15 seconds)...", lambda: _use_kernels(player))
+    return player
+
+
+def _use_kernels(player: NeuralPlayer) -> None:
+    states = player.rules.new()[None]
+    search(player.rules, player.evaluate, states, [np.random.default_rng(0)], simulations=1)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from backend.rules.jit import kernel
 from backend.training.dataset import Dataset
-from backend.training.encoder import PLANES, box_of, seat_of, unpack_batch
+from backend.training.encoder import box_of
+from backend.training.packing import PLANES, unpack_batch
 from backend.training.policy import COLUMNS, PLANE_TABLE, write_all_operands
 
 IGNORED = -100
@@ -71,11 +72,11 @@ def write_targets(
     """
     for i in range(len(chosen)):
         row = chosen[i]
-        mover = players[row]
-        winner_out[i] = seat_of(winners[row], mover, count)
+        mover = np.int64(players[row])
+        winner_out[i] = (np.int64(winners[row]) - mover + count) % count
         game = games[row]
         for at in range(sources.shape[1]):
-            owner = cells[game, sources[picks[i], at]]
+            owner = np.int64(cells[game, sources[picks[i], at]])
             if owner == 255:
                 ownership_out[i, at] = -100
             elif owner == 0:
@@ -83,10 +84,10 @@ def write_targets(
             else:
                 if exchanged[row] and owner <= 2:
                     owner = 3 - owner
-                ownership_out[i, at] = 1 + seat_of(owner, mover, count)
+                ownership_out[i, at] = 1 + (owner - mover + count) % count
         for player in range(1, count + 1):
             held = 3 - player if exchanged[row] and player <= 2 else player
-            seat = seat_of(player, mover, count)
+            seat = (player - mover + count) % count
             present_out[i, seat] = True
             scores_out[i, seat] = scores[game, held - 1]
 

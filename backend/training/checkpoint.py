@@ -25,8 +25,8 @@ from backend.configs import Config, make_config
 from backend.errors import NotFoundError, RingRiftError, SchemaError, UntrustedError, UnverifiedError, UsageError
 from backend.registry.hashing import verified_sha256, write_sidecar
 from backend.rules import ENGINE_VERSION
-from backend.training.encoder import ENCODER_VERSION
 from backend.training.network import ARCHITECTURE, Architecture, Network
+from backend.training.packing import ENCODER_VERSION
 
 METADATA = "_versioning_metadata"
 MODEL_CLASS = "RingRiftConv"

@@ -46,8 +46,9 @@ from backend.configs import Config
 from backend.errors import SchemaError, UnverifiedError
 from backend.rules.geometry import BOARDS
 from backend.rules.layout import PHASE_NAMES
-from backend.training.encoder import ENCODER_VERSION, GLOBALS, PACKED, box_of
+from backend.training.encoder import box_of
 from backend.training.npz import array_checksum, read_npz, write_npz
+from backend.training.packing import ENCODER_VERSION, GLOBALS, PACKED
 
 EXPORT_VERSION = "console-1"
 POLICY_ENCODING = "ringrift-moves-1"

@@ -21,9 +21,9 @@ from backend.progress import Progress
 from backend.registry.hashing import sha256_file
 from backend.rules import ENGINE_VERSION
 from backend.training.dataset import game_ids_digest, read_metadata, write_dataset
-from backend.training.encoder import ENCODER_VERSION
 from backend.training.game_record import GameRecord
 from backend.training.games_db import iterate_games
+from backend.training.packing import ENCODER_VERSION
 from backend.training.samples import MAX_SAMPLES, GameSamples, game_samples
 
 

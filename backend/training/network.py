@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from backend.errors import SchemaError
-from backend.training.encoder import GLOBALS, PLANES, PRESENT, SEAT_GLOBALS
+from backend.training.packing import GLOBALS, PLANES, PRESENT, SEAT_GLOBALS
 from backend.training.policy import POLICY_PLANES, SLOTS
 
 ARCHITECTURE = "ringrift-conv-1"

@@ -33,7 +33,6 @@ from backend.rules.layout import (
     move_c,
     move_type,
 )
-from backend.training.encoder import seat_of
 
 SLOTS = MOVE_TYPES + 2 + 4
 """Kinds of moves told apart: the move types, placements by count, regions by the border colour's seat."""
@@ -74,7 +73,7 @@ def slot_of(move: int, mover: int, players: int) -> int:
     if kind == M_PLACE and move_b(move) > 1:
         return _PLACE_MORE + move_b(move) - 2
     if kind == M_REGION and move_b(move) > 0:
-        return _REGION_OF + seat_of(move_b(move), mover, players)
+        return _REGION_OF + (move_b(move) - mover + players) % players
     return kind
 
 

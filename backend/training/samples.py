@@ -11,13 +11,9 @@ from numpy.typing import NDArray
 
 from backend.errors import UnverifiedError
 from backend.rules import load
-from backend.rules.apply import apply_move
-from backend.rules.jit import kernel
 from backend.rules.layout import (
     CELL,
     ELIMINATED,
-    PHASE,
-    PLAYER,
     RING_GOAL,
     STACK,
     SWAPPED,
@@ -25,9 +21,9 @@ from backend.rules.layout import (
     TERRITORY,
     WALL,
 )
-from backend.rules.legal import legal_into
-from backend.training.encoder import GLOBALS, PACKED, box_of, pack_state
+from backend.training.encoder import box_of
 from backend.training.game_record import GameRecord
+from backend.training.packing import GLOBALS, PACKED, count_legal, pack_game
 
 MAX_SAMPLES = 200
 """Decisions kept of one game; neighbouring positions of the long games of the big boards say much the same."""
@@ -43,74 +39,6 @@ class GameSamples:
     policy_values: NDArray[np.float32]
     final_cells: NDArray[np.uint8]
     final_scores: NDArray[np.float32]
-
-
-@kernel
-def count_legal(
-    state: NDArray[np.int64],
-    tables: NDArray[np.int16],
-    moves: NDArray[np.int64],
-    buffer: NDArray[np.int64],
-    counts: NDArray[np.int64],
-) -> int:
-    """Plays ``moves`` from ``state`` (in place), writing how many legal moves there were at each.
-
-    Returns the number of moves played: less than ``len(moves)`` when the next one is not legal.
-    """
-    for ply in range(len(moves)):
-        if state[PLAYER] == 0:
-            return ply
-        found = legal_into(state, tables, buffer)
-        if found > buffer.size:
-            buffer = np.empty(found, np.int64)
-            legal_into(state, tables, buffer)
-        counts[ply] = found
-        legal = False
-        for i in range(found):
-            if buffer[i] == moves[ply]:
-                legal = True
-                break
-        if not legal:
-            return ply
-        apply_move(state, tables, moves[ply])
-    return len(moves)
-
-
-@kernel
-def pack_game(
-    state: NDArray[np.int64],
-    tables: NDArray[np.int16],
-    moves: NDArray[np.int64],
-    keep: NDArray[np.bool_],
-    places: NDArray[np.int32],
-    buffer: NDArray[np.int64],
-    packed: NDArray[np.uint8],
-    scalars: NDArray[np.float32],
-    legal: NDArray[np.int64],
-    heads: NDArray[np.int64],
-) -> None:
-    """Plays ``moves`` from ``state`` and writes the kept positions.
-
-    Args:
-        legal: int64, the legal lists of the kept positions one after the other.
-        heads: int64[n, 3]: player, phase and whether sides were swapped, at each kept position.
-    """
-    sample = 0
-    at = 0
-    for ply in range(len(moves)):
-        if keep[ply]:
-            found = legal_into(state, tables, buffer)
-            if found > buffer.size:
-                buffer = np.empty(found, np.int64)
-                legal_into(state, tables, buffer)
-            legal[at : at + found] = buffer[:found]
-            at += found
-            pack_state(state, tables, places, packed[sample], scalars[sample])
-            heads[sample, 0] = state[PLAYER]
-            heads[sample, 1] = state[PHASE]
-            heads[sample, 2] = state[SWAPPED]
-            sample += 1
-        apply_move(state, tables, moves[ply])
 
 
 def game_samples(game: GameRecord, *, most: int = MAX_SAMPLES) -> GameSamples:

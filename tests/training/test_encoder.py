@@ -20,7 +20,8 @@ from backend.rules.layout import (
     STACK,
     move_type,
 )
-from backend.training.encoder import GLOBALS, PLANES, PRESENT, SEAT_GLOBALS, box_of, encode
+from backend.training.encoder import box_of, encode
+from backend.training.packing import GLOBALS, PLANES, PRESENT, SEAT_GLOBALS
 from backend.training.policy import COLUMNS, PLANE_TABLE, POLICY_PLANES, SLOTS, slot_of, write_operands
 
 

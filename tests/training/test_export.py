@@ -28,10 +28,11 @@ from backend.paths import Paths
 from backend.rules import load
 from backend.rules.layout import M_SWAP, PLAYER
 from backend.training.dataset import load_dataset, read_metadata, verify_dataset
-from backend.training.encoder import box_of, pack_states
+from backend.training.encoder import box_of
 from backend.training.export import covers, discover, export, split_games
 from backend.training.game_record import GameRecord
 from backend.training.games_db import iterate_games
+from backend.training.packing import pack_states
 
 Make = Callable[..., GameRecord]
 Save = Callable[[Path, Config, list[GameRecord]], None]

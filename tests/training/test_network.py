@@ -10,9 +10,10 @@ import torch
 
 from backend.configs import CONFIGS, Config
 from backend.rules import load
-from backend.training.encoder import PLANES, box_of, encode
+from backend.training.encoder import box_of, encode
 from backend.training.losses import best_moves
 from backend.training.network import Architecture, Network, Output, segment_log_softmax
+from backend.training.packing import PLANES
 from backend.training.policy import COLUMNS, PLANE_TABLE, write_all_operands
 
 
