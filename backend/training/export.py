@@ -20,11 +20,12 @@ from backend.paths import Paths
 from backend.progress import Progress
 from backend.registry.hashing import sha256_file
 from backend.rules import ENGINE_VERSION
+from backend.rules.geometry import BOARDS
 from backend.training.dataset import game_ids_digest, read_metadata, write_dataset
 from backend.training.game_record import GameRecord
 from backend.training.games_db import iterate_games
 from backend.training.packing import ENCODER_VERSION
-from backend.training.samples import MAX_SAMPLES, GameSamples, game_samples
+from backend.training.samples import GameSamples, game_samples, most_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ def export(
             "games": len(games),
             "games_validation": int(split.sum()),
             "validation_fraction": validation,
-            "max_samples_per_game": MAX_SAMPLES,
+            "max_samples_per_game": most_samples(BOARDS[config.board].cells),
             "doubles_left_out": found.doubles,
             "other_engine_left_out": found.other_engine,
             "game_ids_digest": game_ids_digest(game.game_id for game in games),

@@ -25,8 +25,13 @@ from backend.training.encoder import box_of
 from backend.training.game_record import GameRecord
 from backend.training.packing import GLOBALS, PACKED, count_legal, pack_game
 
-MAX_SAMPLES = 200
-"""Decisions kept of one game; neighbouring positions of the long games of the big boards say much the same."""
+
+def most_samples(cells: int) -> int:
+    """Decisions kept of one game: 200 on the small boards, which is nearly all, and 80 on the big ones.
+
+    Neighbouring positions of a long game say much the same, and each costs six to ten times as much there.
+    """
+    return 200 if cells < 100 else 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,9 @@ class GameSamples:
     final_scores: NDArray[np.float32]
 
 
-def game_samples(game: GameRecord, *, most: int = MAX_SAMPLES) -> GameSamples:
-    """The decisions of a finished game with more than one legal move, at most ``most`` of them.
+def game_samples(game: GameRecord, *, most: int | None = None) -> GameSamples:
+    """The decisions of a finished game with more than one legal move, at most ``most`` of them
+    (by default :func:`most_samples`).
 
     Raises:
         UnverifiedError: the moves do not replay to the recorded winner.
@@ -61,7 +67,7 @@ def game_samples(game: GameRecord, *, most: int = MAX_SAMPLES) -> GameSamples:
             where=f"{game.config} game {game.game_id}",
             hint="it was recorded by another engine, or its database is damaged",
         )
-    chosen = _choose(np.flatnonzero(legal_counts > 1), most, game.game_id)
+    chosen = _choose(np.flatnonzero(legal_counts > 1), most or most_samples(rules.cells), game.game_id)
     keep = np.zeros(len(game.moves), dtype=np.bool_)
     keep[chosen] = True
     counts = legal_counts[chosen]

@@ -33,6 +33,7 @@ from backend.training.export import covers, discover, export, split_games
 from backend.training.game_record import GameRecord
 from backend.training.games_db import iterate_games
 from backend.training.packing import pack_states
+from backend.training.samples import game_samples
 
 Make = Callable[..., GameRecord]
 Save = Callable[[Path, Config, list[GameRecord]], None]
@@ -229,6 +230,17 @@ def test_a_second_export_to_the_same_file_is_refused_with_the_owners_name(played
     ):
         export(played, square8, output=output)
     assert not output.exists()
+
+
+def test_of_a_long_game_a_part_is_kept_always_the_same(square8: Config, make_game: Make) -> None:
+    game = make_game(square8, 1)
+    whole, part = game_samples(game), game_samples(game, most=10)
+    again = game_samples(game, most=10)
+    assert len(whole.counts) > 30 and len(part.counts) == 10
+    numbers = part.per_sample["move_numbers"]
+    assert np.array_equal(numbers, again.per_sample["move_numbers"])
+    assert set(numbers.tolist()) <= set(whole.per_sample["move_numbers"].tolist())
+    assert part.policy_indices.size == part.counts.sum()
 
 
 def _rewritten(source: Path, target: Path, **changed: np.ndarray | None) -> Path:
