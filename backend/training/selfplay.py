@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,10 +52,14 @@ class SelfplaySettings:
     seed: int = 0
     opening: int = OPENING_CHOICES
 
-    @property
-    def spec(self) -> str:
-        """The settings in words, without the seed; games of another spec are other games."""
-        return f"engine={ENGINE_VERSION} opening={self.opening} players={','.join(self.players)}"
+    def spec(self, identities: Mapping[str, str]) -> str:
+        """The settings in words, without the seed; games of another spec are other games.
+
+        Args:
+            identities: player identity, which carries its version, by player name.
+        """
+        players = ",".join(identities[name] for name in self.players)
+        return f"engine={ENGINE_VERSION} opening={self.opening} players={players}"
 
 
 def seats_for(names: str, config: Config) -> tuple[str, ...]:
@@ -207,17 +211,17 @@ def selfplay(
         RingRiftError: a worker ended by itself.
     """
     _check(settings, games, until, workers)
-    for name in set(settings.players):  # bad names and models are found here, with their own error
-        from backend.players import make_player
+    from backend.players import make_player
 
-        make_player(name, settings.config)
+    # Bad names and models are found here, with their own error.
+    identities = {name: make_player(name, settings.config).identity for name in dict.fromkeys(settings.players)}
     with GamesDb.write(path, settings.config, f"self-play of {settings.config.key}") as db:
         before = db.count()
         target = before + games if games is not None else int(until or 0)
         progress = progress or Progress(target, "games")
         progress.total = target
         progress.update(before, force=True)
-        run = _Run(db, settings, before, target, progress)
+        run = _Run(db, settings, settings.spec(identities), before, target, progress)
         missing = max(0, target - before)
         if missing:
             count = min(workers or default_workers(), missing)
@@ -242,10 +246,12 @@ def _check(settings: SelfplaySettings, games: int | None, until: int | None, wor
 class _Run:
     """The parent's side of a run: hands out indices, collects games, stores them in batches."""
 
-    def __init__(self, db: GamesDb, settings: SelfplaySettings, total: int, target: int, progress: Progress) -> None:
+    def __init__(
+        self, db: GamesDb, settings: SelfplaySettings, spec: str, total: int, target: int, progress: Progress
+    ) -> None:
         self.total = total
-        self._db, self._settings, self._target, self._progress = db, settings, target, progress
-        self._taken = db.taken(settings.spec, settings.seed)
+        self._db, self._spec, self._target, self._progress = db, spec, target, progress
+        self._taken = db.taken(spec, settings.seed)
         self._next = 0
         self._flying = 0
         self._pending: list[GameRecord] = []
@@ -265,7 +271,7 @@ class _Run:
             finally:
                 self._flush()
             if self.total == reached:
-                raise RingRiftError("no new games come out of these settings", where=self._settings.spec)
+                raise RingRiftError("no new games come out of these settings", where=self._spec)
 
     def _won(self) -> int:
         return sum(record.winner > 0 for record in self._pending)
@@ -280,7 +286,7 @@ class _Run:
         return self._next
 
     def _flush(self) -> None:
-        rows = [(record, Slot(self._settings.spec, record.seed, record.index)) for record in self._pending]
+        rows = [(record, Slot(self._spec, record.seed, record.index)) for record in self._pending]
         self._flushed = time.monotonic()
         if rows:
             self._db.append(rows)

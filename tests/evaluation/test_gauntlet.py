@@ -41,6 +41,7 @@ from backend.progress import Progress
 from backend.rules import load
 from backend.training.checkpoint import Metadata, save_model
 from backend.training.network import Architecture, Network
+from ringrift_console.cli import main
 
 SQUARE = parse_config("square8_2p")
 HEURISTIC = Candidate("heuristic")
@@ -299,11 +300,21 @@ def test_a_checkpoint_is_measured_in_the_config_it_was_trained_for(tmp_path: Pat
     ],
 )
 def test_bad_input_is_one_line_and_its_own_exit_code(
-    options: tuple[str, ...], code: int, words: str, tmp_path: Path, checkpoint: Path
+    options: tuple[str, ...],
+    code: int,
+    words: str,
+    tmp_path: Path,
+    checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "text.pth").write_text("not a checkpoint")
     places = {"model": checkpoint, "folder": tmp_path, "text": tmp_path / "text.pth"}
-    done = run(tmp_path / "root", *(option.format(**places) for option in options))
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("compiling")]
-    assert done.returncode == code, done.stderr
+    given = [option.format(**places) for option in options]
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["gauntlet", *given, "--root", str(tmp_path / "root")]) == code
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("compiling")]
     assert len(lines) == 1 and words in lines[0] and lines[0].startswith("ringrift: ")
+    assert not (tmp_path / "root" / "data" / "unified_elo.db").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -190,6 +191,24 @@ def test_a_worker_that_dies_ends_the_run_with_an_error_and_its_games_are_kept(
     assert child.returncode == 1
     assert b"a worker was killed by signal 9" in errors and b"Traceback" not in errors
     assert len(list(iterate_games(path))) >= 10
+
+
+def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_games(tmp_path: Path) -> None:
+    limit = 150_000  # bytes a file may have, which SQLite meets as it meets a full disk
+    done = subprocess.run(
+        command(tmp_path, "--until", "100000"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 6
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("compiling")]
+    assert line.startswith("ringrift: the disk is full")
+    path = Paths(tmp_path).games_db(CONFIG)
+    assert verify_games(path).mismatches == () and len(list(iterate_games(path))) >= 10
+    again = subprocess.run(command(tmp_path, "--games", "5", "--json"), capture_output=True, text=True, timeout=120)
+    assert json.loads(again.stdout)["games_added"] == 5
 
 
 def test_progress_counts_up_to_the_target(tmp_path: Path) -> None:
