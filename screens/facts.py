@@ -15,19 +15,19 @@ from screens.cells import amount, eta, rate, size, state_span, win_text
 if TYPE_CHECKING:
     from ringrift_console.app import ConsoleApp
 
-Fact = tuple[str, str | Span]
-"""A name and its value; a name alone with an empty value is a heading."""
-_LABEL = 12
+Fact = tuple[str, str | Span | None]
+"""A name and its value; a name with None is a heading."""
+_LABEL = 14
 
 
 def to_lines(facts: Iterable[Fact], look: Look, width: int) -> list[Line]:
     """Facts as lines; long values are folded under themselves."""
     lines: list[Line] = []
     for name, value in facts:
-        if value == "":
+        if value is None:
             lines += [(), ((f" {name}", "title"),)] if lines else [((f" {name}", "title"),)]
             continue
-        text, role = (value, "text") if isinstance(value, str) else value
+        text, role = (value or "-", "text") if isinstance(value, str) else value
         for n, row in enumerate(look.glyphs.wrap(text, max(8, width - _LABEL - 3))):
             label = look.glyphs.fit(name if n == 0 else "", _LABEL)
             lines.append(((f" {label} ", "dim"), (row, role)))
@@ -35,13 +35,23 @@ def to_lines(facts: Iterable[Fact], look: Look, width: int) -> list[Line]:
 
 
 def _words(value: Any) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _dict(heading: str, values: dict[str, Any]) -> list[Fact]:
-    return [(heading, ""), *((name, _words(value)) for name, value in values.items())] if values else []
+    """Names and values under a heading; what holds names itself follows under a heading of its own."""
+    flat: list[Fact] = [
+        (name.replace("_", " "), _words(value)) for name, value in values.items() if not isinstance(value, dict)
+    ]
+    facts: list[Fact] = [(heading, None), *flat] if flat else []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            facts += _dict(f"{heading}: {name.replace('_', ' ')}", value)
+    return facts
 
 
 def job_facts(app: ConsoleApp, job: JobRow) -> list[Fact]:
@@ -61,12 +71,12 @@ def job_facts(app: ConsoleApp, job: JobRow) -> list[Fact]:
         ("exit code", "-" if job.exit_code is None else str(job.exit_code)),
     ]
     if progress is not None:
-        facts += [("Progress", ""), ("done", amount(job)), ("rate", rate(job)), ("left", eta(job))]
+        facts += [("Progress", None), ("done", amount(job)), ("rate", rate(job)), ("left", eta(job))]
         facts += [("message", progress.message)] if progress.message else []
         facts += [("reported", clock.long(progress.at))]
         facts += [(name, _words(value)) for name, value in progress.metrics.items()]
     facts += _dict("Result", job.result)
-    facts += [("Where", ""), ("log", job.log_path or "-")]
+    facts += [("Where", None), ("log", job.log_path or "-")]
     facts += [("command", shlex.join(job.argv))] if job.argv else []
     return facts
 
@@ -83,7 +93,7 @@ def model_facts(app: ConsoleApp, model: ModelRow) -> list[Fact]:
         ("games", f"{model.games} played"),
         ("parent", model.parent or "-"),
         ("network", model.architecture or "-"),
-        ("Results", ""),
+        ("Results", None),
     ]
     for result in model.win_rates:
         text = (
@@ -93,9 +103,13 @@ def model_facts(app: ConsoleApp, model: ModelRow) -> list[Fact]:
     if not model.win_rates:
         facts.append(("none", ("no games against Random or Heuristic yet", "dim")))
     facts += [
-        ("File", ""),
+        ("File", None),
         ("sha256", model.sha256),
         ("size", size(model.size)),
         ("path", model.path if model.present else (f"{model.path} is missing", "bad")),
     ]
-    return facts + _dict("Training", model.metadata)
+    metadata = dict(model.metadata)
+    measured = metadata.pop("metrics", None)
+    if isinstance(measured, dict):
+        facts += _dict("Measured in training", measured)
+    return facts + _dict("Training", metadata)

@@ -101,7 +101,7 @@ class PickerDialog(Dialog):
     def on_table_moved(self) -> None:
         entry = self.query_one(Table).current
         if entry is not None:
-            self.say(entry.reason or "", "warn")
+            self.say(entry.reason or entry.text, "warn" if entry.reason else "dim")
 
     def on_table_opened(self) -> None:
         self._pick()

@@ -91,7 +91,7 @@ class Lines(LineWidget):
             i = y + top
             old = before[i] if i < len(before) else ()
             new = self.lines[i] if i < len(self.lines) else ()
-            if old != new:
+            if old != new or (y == self.size.height - 1 and len(before) != len(self.lines)):
                 self.refresh(Region(0, y, self.size.width, 1))
 
     @property
@@ -111,6 +111,9 @@ class Lines(LineWidget):
 
     def line(self, y: int) -> Sequence[Span]:
         i = y + self.top
+        below = len(self.lines) - i
+        if below > 1 and y == self.size.height - 1:
+            return ((f" {self.look.glyphs.down} {below} more lines", "dim"),)
         return self.lines[i] if i < len(self.lines) else ()
 
     def on_mouse_scroll_down(self) -> None:

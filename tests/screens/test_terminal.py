@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -17,7 +19,10 @@ from pathlib import Path
 
 import pytest
 
+from backend.configs import parse_config
+from backend.jobs.pipelines import PipelineParams, add_chain, stages
 from backend.paths import Paths
+from backend.state.store import StateStore
 from ringrift_console.writer import RESET
 
 REPOSITORY = Path(__file__).parents[2]
@@ -169,7 +174,10 @@ def test_a_stalled_terminal_that_is_told_to_end_ends(paths: Paths, open_terminal
 BUSY = """
 import asyncio, dataclasses, sys
 from pathlib import Path
+from backend.configs import parse_config
+from backend.jobs.pipelines import PipelineParams, add_chain, stages
 from backend.paths import Paths
+from backend.state.store import StateStore
 from backend.snapshot import Need
 from ringrift_console.app import ConsoleApp
 from ringrift_console.settings import Settings
@@ -251,6 +259,32 @@ def test_the_console_imports_nothing_heavy(paths: Paths, open_terminal: Callable
     while terminal.process.poll() is None:
         terminal.read(0.2)
     assert told.read_text().strip() == "HEAVY [] True"
+
+
+async def chain(paths: Paths) -> None:
+    """A pipeline as the supervisor would have written it; nothing carries it out."""
+    async with await StateStore.open(paths) as store, store.database.write() as db:
+        params = PipelineParams(games=20)
+        await add_chain(db, "hex8_2p", stages(parse_config("hex8_2p"), params), {}, None)
+
+
+def test_killed_and_opened_again_it_shows_the_same(paths: Paths, open_terminal: Callable[..., Terminal]) -> None:
+    asyncio.run(chain(paths))
+    pages = []
+    for _ in range(2):
+        terminal = open_terminal(console(paths))
+        terminal.wait_for(b"selfplay hex8_2p")
+        terminal.output = b""
+        terminal.send(b"3")
+        terminal.wait_for(b"gauntlet")
+        terminal.read(1.0)
+        text = re.sub(rb"\x1b\[[\d;]*[a-zA-Z]| ", b"", terminal.output)
+        assert b"supervisordown,4jobswait" in text
+        pages.append(re.findall(rb"(waiting)([a-z]\d)(selfplay|export|train|gauntlet)(hex8_2p)", text)[:4])
+        terminal.process.kill()
+        terminal.process.wait()
+    assert [kind for _, _, kind, _ in pages[0]] == [b"selfplay", b"export", b"train", b"gauntlet"]
+    assert pages[0] == pages[1]
 
 
 def test_without_a_terminal_the_status_is_printed(paths: Paths) -> None:
