@@ -648,20 +648,27 @@ def answer(root: str, request: Any) -> Dict[str, Any]:
 
 def serve(root: str) -> int:
     """Answers requests until standard input ends. Everything before the greeting line is noise of the login shell."""
-    out = os.fdopen(os.dup(1), "wb")
+    out = os.dup(1)
     os.dup2(2, 1)
-    out.write(("%s %d\n" % (MAGIC, PROTOCOL)).encode())
-    out.flush()
-    for line in sys.stdin.buffer:
-        try:
-            request = json.loads(line.decode("utf-8"))
-        except ValueError:
-            reply = {"id": None, "error": "request", "message": "not a line of JSON"}  # type: Dict[str, Any]
-        else:
-            reply = answer(root, request)
-        out.write(json.dumps(reply).encode() + b"\n")
-        out.flush()
+    try:
+        _say(out, "%s %d" % (MAGIC, PROTOCOL))
+        for line in sys.stdin.buffer:
+            try:
+                request = json.loads(line.decode("utf-8"))
+            except ValueError:
+                reply = {"id": None, "error": "request", "message": "not a line of JSON"}  # type: Dict[str, Any]
+            else:
+                reply = answer(root, request)
+            _say(out, json.dumps(reply))
+    except BrokenPipeError:
+        return 0  # the controller is gone; it will ask again what became of its request
     return 0
+
+
+def _say(out: int, line: str) -> None:
+    data = line.encode() + b"\n"
+    while data:
+        data = data[os.write(out, data) :]
 
 
 # --- the runner ------------------------------------------------------------------------------------------------------

@@ -237,12 +237,11 @@ async def _show(db: Transaction, job: Job, before: View, now: View) -> None:
     }
     once = f"{job.id} {now.state} {job.last.n if job.last else 0} {job.wanted}"
     await add_event(db, "JOB_UNKNOWN" if now.state == "unknown" else "JOB_ENDED", job.id, facts, key=f"ended {once}")
-    if now.state in ("done", "skipped"):
+    if now.state == "done":
         result = json.loads(row["result"])
-        await add_event(
-            db, RECIPES[job.kind].completed, result.get("label") or row["config"],
-            {"job": job.id, "skipped": now.state == "skipped", "result": result}, key=f"completed {once}",
-        )  # fmt: skip
+        facts = {"job": job.id, "config": row["config"], "result": result}
+        subject = str(result.get("label") or row["config"])
+        await add_event(db, RECIPES[job.kind].completed, subject, facts, key=f"completed {once}")
 
 
 async def _pipelines_of(db: Transaction, jobs: Collection[str]) -> list[str]:

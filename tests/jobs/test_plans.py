@@ -175,7 +175,7 @@ async def test_events_of_a_pipeline_tell_its_end_once(paths: Paths) -> None:
         assert types.count("PIPELINE_COMPLETED") == 1
         assert types.count("JOB_ENDED") == 4
         assert [kind for kind in types if kind.endswith("_COMPLETED")] == [
-            "SELFPLAY_COMPLETED", "EXPORT_COMPLETED", "TRAINING_COMPLETED", "GAUNTLET_COMPLETED", "PIPELINE_COMPLETED",
+            "SELFPLAY_COMPLETED", "TRAINING_COMPLETED", "GAUNTLET_COMPLETED", "PIPELINE_COMPLETED",
         ]  # fmt: skip
         assert [row.state for row in await pipeline_rows(store)] == ["done"]
 
