@@ -30,6 +30,7 @@ from ringrift_console.driver import ConsoleDriver
 from ringrift_console.glyphs import Glyphs, choose_glyphs
 from ringrift_console.keymap import SCREENS
 from ringrift_console.look import Look, ThemeName
+from ringrift_console.reader import Reader as BackendReader
 from ringrift_console.settings import Settings
 from ringrift_console.writer import reset_terminal
 
@@ -97,7 +98,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.keymap = self.settings.keys
         self.clock = clock or Clock(mode=self.settings.time)  # type: ignore[arg-type]
         self.monotonic = monotonic
-        self.reader = reader or self._read_backend
+        self.reader = reader or BackendReader(paths)
         self.over_ssh = bool(os.environ.get("SSH_CONNECTION"))
         self.snapshot = first_snapshot(paths, self.clock)
         self.have_read = False
@@ -167,11 +168,6 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.exit(code, return_code=code)
 
     # Reading
-
-    async def _read_backend(self) -> Snapshot:
-        read = await asyncio.to_thread(load, "backend.overview:read_snapshot")
-        snapshot: Snapshot = await read(self.paths)
-        return snapshot
 
     @property
     def period(self) -> float:

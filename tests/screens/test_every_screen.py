@@ -10,8 +10,10 @@ import pytest
 from rich.cells import cell_len
 from rich.color import ColorType
 
-LOOKS = [("dark", False), ("light", False), ("ansi", False), ("mono", False), ("mono", True)]
 SIZES = [(80, 24), (160, 50)]
+LOOKS = {"truecolour": ("dark", False), "ansi16": ("ansi", False), "mono": ("mono", False), "ascii": ("mono", True)}
+CASES = [pytest.param(*look, size, id=f"{name}-{size[0]}x{size[1]}") for name, look in LOOKS.items() for size in SIZES]
+CASES.append(pytest.param("light", False, (80, 24), id="light-80x24"))
 SCREENS = {
     "pulse": (
         [],
@@ -32,9 +34,7 @@ HOSTILE = "[/x] [b [red]\x1b]0;evil\x07\x1b[2J\u202eabc\r\n\x00\ud800"
 
 async def press(pilot: Any, keys: list[str]) -> None:
     await pilot.pause()
-    for key in keys:
-        await pilot.press(key)
-        await pilot.pause()
+    await pilot.press(*keys)
     await pilot.pause()
 
 
@@ -62,8 +62,7 @@ async def tour(app: Any, size: tuple[int, int]) -> AsyncIterator[str]:
             await press(pilot, ["1"])
 
 
-@pytest.mark.parametrize("size", SIZES, ids=["80x24", "160x50"])
-@pytest.mark.parametrize(("theme", "plain"), LOOKS, ids=["truecolour", "light", "ansi16", "mono", "ascii"])
+@pytest.mark.parametrize(("theme", "plain", "size"), CASES)
 async def test_every_screen_shows_its_content_and_stays_inside(
     theme: str, plain: bool, size: tuple[int, int], build: Callable[..., Any], text_of: Any
 ) -> None:
