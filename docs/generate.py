@@ -1,15 +1,21 @@
-"""Writes docs/cli.md and docs/keys.md from the action registry; ``--check`` only compares.
+"""Writes docs/cli.md, docs/keys.md and docs/settings.md from the actions and settings; ``--check`` only compares.
 
 Run by ``make docs``; a test holds the committed files to what this prints.
 """
 
 from __future__ import annotations
 
+import ast
+import inspect
+import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from backend.errors import Exit
 from ringrift_console.actions import ACTIONS, Action, Param
+from ringrift_console.keymap import ACCEPT, key_text
+from ringrift_console.settings import Settings
 
 DOCS = Path(__file__).parent
 _MEANING = {
@@ -88,8 +94,16 @@ def keys() -> str:
         rows = [action for action in ACTIONS if action.key and action.scope == scope]
         if rows:
             parts.append(f"## {title}\n\n| key | does |\n|---|---|")
-            parts += [f"| `{key_text(action.key)}` | {action.help}{_dialog(action)} |" for action in rows]
+            parts += [f"| `{key_texts(action.key)}` | {action.help}{_dialog(action)} |" for action in rows]
             parts.append("")
+    parts += [
+        "## In a plan dialog\n\n| key | does |\n|---|---|",
+        "| `enter`, `esc` or `n` | Cancel: nothing is done |",
+        f"| `{ACCEPT}` | Do what is shown; for the gravest actions the name of the object is typed instead |",
+        "| `j`, `k` | Scroll the plan |",
+        "| `r` | Look again, after the state has moved |\n",
+        "Keys can be changed, see [settings](settings.md).",
+    ]
     return "\n".join(parts)
 
 
@@ -97,14 +111,37 @@ def _dialog(action: Action) -> str:
     return " …" if action.plan else ""
 
 
-def key_text(key: str) -> str:
-    """A key as a person reads it."""
-    names = {"slash": "/", "question_mark": "?", "colon": ":"}
-    return " or ".join(names.get(part, part) for part in key.split(","))
+def key_texts(keys: str) -> str:
+    """All keys of an action as a person reads them."""
+    return " or ".join(map(key_text, keys.split(",")))
+
+
+def settings() -> str:
+    """The text of docs/settings.md, from the documentation that stands under each field of the settings."""
+    tree = ast.parse(Path(inspect.getfile(Settings)).read_text(encoding="utf-8"))
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings")
+    default = Settings()
+    rows = []
+    for item, said in pairwise(body):
+        if isinstance(item, ast.AnnAssign) and isinstance(said, ast.Expr):
+            name = ast.unparse(item.target)
+            value = "" if name == "keys" else f"`{json.dumps(getattr(default, name))}`"
+            rows.append(f"| `{name}` | {value} | {ast.literal_eval(said.value).replace('``', '`')} |")
+    return (
+        "# Settings of the console\n\n"
+        "Made by `make docs` from `ringrift_console/settings.py`; do not edit.\n\n"
+        "They stand in `$XDG_CONFIG_HOME/ringrift/console.toml` (else `~/.config/ringrift/console.toml`). A mistake\n"
+        "in it is one line with its place, and exit code 10.\n\n"
+        "| setting | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        '```toml\ntheme = "ansi"\ntime = "utc"\n\n[keys]\n"jobs.cancel" = "c"\n```\n\n'
+        "Names of actions for `[keys]`:\n\n| action | key |\n|---|---|\n"
+        + "\n".join(f"| `{action.name}` | `{key_texts(action.key)}` |" for action in ACTIONS if action.key)
+    )
 
 
 def main() -> int:
-    wanted = {DOCS / "cli.md": cli().rstrip() + "\n", DOCS / "keys.md": keys().rstrip() + "\n"}
+    pages = {"cli.md": cli(), "keys.md": keys(), "settings.md": settings()}
+    wanted = {DOCS / name: text.rstrip() + "\n" for name, text in pages.items()}
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:
         sys.stderr.write("".join(f"{path.name} is stale: make docs\n" for path in stale))
