@@ -6,7 +6,9 @@ Each part that cannot be read leaves its rows unknown and a note; the others are
 from __future__ import annotations
 
 import asyncio
+import time
 import zipfile
+from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,10 +18,12 @@ from typing import TypeVar
 from backend.configs import CONFIGS, Config
 from backend.errors import NotFoundError, RingRiftError
 from backend.evaluation.records import win_rates
+from backend.fleet.hosts import load_hosts
+from backend.fleet.store import host_rows, make_rows
 from backend.jobs.store import job_rows, pipeline_rows
 from backend.paths import Paths
 from backend.registry.store import Registry
-from backend.snapshot import ENDED, ConfigRow, JobRow, ModelRow, Need, PipelineRow, Snapshot, WinRate
+from backend.snapshot import ENDED, ConfigRow, HostRow, JobRow, ModelRow, Need, PipelineRow, Snapshot, WinRate
 from backend.state.store import StateStore
 from backend.thresholds import thresholds
 from backend.training.volume import volume
@@ -37,6 +41,7 @@ async def read_snapshot(paths: Paths) -> Snapshot:
     rates = await _part(asyncio.to_thread(win_rates, paths), "match records", trouble) or {}
     models = tuple(_with_rates(model, rates) for model in models)
     jobs: tuple[JobRow, ...] = state[0].jobs if state else ()
+    hosts = await _part(_read_hosts(paths, jobs), "hosts", trouble) or ()
     configs = await asyncio.to_thread(_configs, paths, jobs, models)
     base = state[0] if state else Snapshot(str(paths.root), 0, datetime.now(UTC))
     return Snapshot(
@@ -50,7 +55,8 @@ async def read_snapshot(paths: Paths) -> Snapshot:
         operations=base.operations,
         events=base.events,
         supervisor=base.supervisor,
-        needs=tuple(trouble) + needs(base, jobs, models, configs),
+        needs=tuple(trouble) + needs(base, jobs, models, configs, hosts),
+        hosts=hosts,
     )
 
 
@@ -85,6 +91,16 @@ async def _read_state(paths: Paths) -> tuple[Snapshot] | None:
         )
     finally:
         await store.close()
+
+
+async def _read_hosts(paths: Paths, jobs: tuple[JobRow, ...]) -> tuple[HostRow, ...]:
+    if paths.state_db.exists():
+        async with await StateStore.open(paths) as store:
+            rows = await host_rows(store)
+    else:
+        rows = make_rows(await asyncio.to_thread(load_hosts, paths.hosts_yaml), {}, {}, time.time())
+    taken = Counter(job.host for job in jobs if job.state in ("placing", "running", "cancelling"))
+    return tuple(replace(row, jobs=taken[row.name]) for row in rows)
 
 
 async def _read_models(paths: Paths) -> tuple[ModelRow, ...]:
@@ -155,7 +171,11 @@ def dataset_summary(path: Path) -> tuple[int | None, datetime | None, str]:
 
 
 def needs(
-    state: Snapshot, jobs: tuple[JobRow, ...], models: tuple[ModelRow, ...], configs: tuple[ConfigRow, ...]
+    state: Snapshot,
+    jobs: tuple[JobRow, ...],
+    models: tuple[ModelRow, ...],
+    configs: tuple[ConfigRow, ...],
+    hosts: tuple[HostRow, ...] = (),
 ) -> tuple[Need, ...]:
     """What waits for the operator, most urgent first."""
     found: list[Need] = []
@@ -182,6 +202,11 @@ def needs(
         Need(f"{model.label}: its file is missing", model.label, "models", "error")
         for model in models
         if not model.present and model.stage != "rejected"
+    ]
+    found += [
+        Need(f"host {host.name}: {host.why}", host.name, "hosts", "error" if host.state == "refused" else "warning")
+        for host in hosts
+        if host.state == "refused" or (host.state == "down" and host.jobs)
     ]
     found += [Need(f"{row.config}: {row.note}", row.config, "pulse", "warning") for row in configs if row.note]
     return tuple(found)

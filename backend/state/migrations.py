@@ -101,4 +101,34 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             ended_at REAL,
             UNIQUE (job, n))""",
     ),
+    (
+        """CREATE TABLE hosts (
+            name TEXT PRIMARY KEY,
+            drained TEXT,                   -- JSON {by, reason, at}: no new jobs are placed there
+            enrolled TEXT,                  -- JSON {fingerprint, by, at}
+            facts TEXT NOT NULL DEFAULT '{}',
+            facts_at REAL,
+            code TEXT NOT NULL DEFAULT '{}',    -- JSON {python, bundle, root, at}, from the last bootstrap
+            checked_at REAL,
+            seen_at REAL,
+            latency_ms REAL,
+            state TEXT NOT NULL DEFAULT 'unknown',  -- at checked_at
+            why TEXT NOT NULL DEFAULT '',
+            troubles TEXT NOT NULL DEFAULT '[]',    -- JSON [[at, text], ...], newest first
+            settings TEXT) WITHOUT ROWID""",  # as the supervisor read them, JSON
+        """CREATE TABLE host_samples (
+            host TEXT NOT NULL,
+            at REAL NOT NULL,
+            sample TEXT NOT NULL,           -- JSON
+            PRIMARY KEY (host, at)) WITHOUT ROWID""",
+    ),
+    (
+        "ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN host TEXT",  # the only host that it may run on
+        "ALTER TABLE jobs ADD COLUMN waits TEXT NOT NULL DEFAULT '[]'",  # JSON, [[reason, [host, ...]], ...]
+        "ALTER TABLE attempts ADD COLUMN staged INTEGER NOT NULL DEFAULT 0",  # runs in a folder of its own
+        "ALTER TABLE attempts ADD COLUMN pushed_at REAL",  # its inputs are on the host, verified there
+        "ALTER TABLE attempts ADD COLUMN collected_at REAL",  # its outputs are here, verified and merged
+        "ALTER TABLE attempts ADD COLUMN trouble TEXT NOT NULL DEFAULT ''",  # why a transfer has not come through yet
+    ),
 )

@@ -1,0 +1,115 @@
+"""What probe and bootstrap ask of the way to a host, and the shortest such way: this machine itself."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from backend.errors import RingRiftError, UnverifiedError
+from backend.fleet.hosts import Host
+
+NOT_FOUND = 127
+"""Exit code of a command that is not there, of every shell (POSIX, Shell Command Language, 2.8.2)."""
+
+
+class Ended(Protocol):
+    """How a command on a host ended; a lost link is an error, never one of these."""
+
+    @property
+    def code(self) -> int | None: ...
+    @property
+    def signal(self) -> str | None: ...
+    @property
+    def stdout(self) -> bytes: ...
+    @property
+    def stderr(self) -> bytes: ...
+
+
+class Remote(Protocol):
+    """A way to hosts. Every method raises a RingRiftError with one line when the way or the host fails."""
+
+    async def exec(self, host: Host, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Ended:
+        """Runs a command to its end."""
+        ...
+
+    async def put(self, host: Host, local: Path, remote: str, *, sha256: str) -> None:
+        """Brings a file there, whole and verified or not at all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a command on this machine ended."""
+
+    code: int | None
+    signal: str | None
+    stdout: bytes
+    stderr: bytes
+
+
+class ThisMachine:
+    """This machine as a host of its own.
+
+    Args:
+        env: laid over this process's environment.
+    """
+
+    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+        self.env = os.environ | (env or {})
+
+    async def exec(self, host: Host, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Finished:
+        """Runs a command in the home folder, in a session of its own that ends with it."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=self.env.get("HOME", "/"),
+                env=self.env,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return Finished(NOT_FOUND, None, b"", str(error).encode())
+        try:
+            async with asyncio.timeout(timeout_s):
+                output, errors = await process.communicate(stdin)
+        except TimeoutError:
+            raise RingRiftError(
+                f"{argv[0]} took longer than {timeout_s:.0f} s", where=host.name, hint="try again when it is less busy"
+            ) from None
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        code = process.returncode
+        assert code is not None
+        if code < 0:
+            return Finished(None, signal.Signals(-code).name, output, errors)
+        return Finished(code, None, output, errors)
+
+    async def put(self, host: Host, local: Path, remote: str, *, sha256: str) -> None:
+        """Copies a file."""
+        await asyncio.to_thread(_copy, local, Path(remote), sha256)
+
+
+def _copy(source: Path, target: Path, sha256: str) -> None:
+    staging = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        shutil.copyfile(source, staging)
+        with staging.open("r+b") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
+                raise UnverifiedError("not the bytes that were meant", where=str(source))
+            os.fsync(stream.fileno())
+        staging.replace(target)
+    finally:
+        staging.unlink(missing_ok=True)

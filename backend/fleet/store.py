@@ -1,0 +1,235 @@
+"""Hosts in ``state.db``: what they said, what was decided about them, and the rows that readers see.
+
+What a host is called and how it is reached stands in ``hosts.yaml``; the database only adds to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from backend.errors import NotFoundError
+from backend.fleet.hosts import Host, Hosts, load_hosts
+from backend.fleet.probe import Report, sample_of
+from backend.snapshot import HostRow, HostSample, HostState, HostTrouble
+from backend.state.db import Row, Transaction
+from backend.state.store import StateStore, add_event, moment
+
+STALE_S = 900.0
+"""An answer that is older says nothing about now."""
+SAMPLES_KEPT = 240
+SAMPLES_SHOWN = 60
+TROUBLES_KEPT = 5
+OFF = frozenset({"retired", "archived", "offline"})
+"""Values of ``status`` of hosts that are not in use."""
+
+
+async def host_rows(store: StateStore) -> tuple[HostRow, ...]:
+    """All hosts of the hosts file, in its order, with what is known of them.
+
+    Raises:
+        SettingsError: the hosts file cannot be understood.
+    """
+    hosts = await asyncio.to_thread(load_hosts, store.paths.hosts_yaml)
+    async with store.database.read() as db:
+        records = {row["name"]: row for row in await db.all("SELECT * FROM hosts")}
+        samples = await _samples(db)
+    return make_rows(hosts, records, samples, time.time())
+
+
+def make_rows(
+    hosts: Hosts, records: Mapping[str, Row], samples: Mapping[str, tuple[HostSample, ...]], now: float
+) -> tuple[HostRow, ...]:
+    """Rows from the file, the database and the time (unix seconds)."""
+    return tuple(_row(host, records.get(host.name), samples.get(host.name, ()), now) for host in hosts.hosts)
+
+
+def find_host(hosts: Hosts, name: str) -> Host:
+    """The host of a name.
+
+    Raises:
+        NotFoundError: the hosts file has none.
+    """
+    host = hosts.get(name)
+    if host is None:
+        known = " ".join(host.name for host in hosts.hosts[:8])
+        raise NotFoundError("no such host", where=name, hint=f"{hosts.source} has: {known}")
+    return host
+
+
+def _row(host: Host, record: Row | None, samples: tuple[HostSample, ...], now: float) -> HostRow:
+    settings = host.settings
+    facts = json.loads(record["facts"]) | json.loads(record["code"]) if record else {}
+    state, why = host_state(host, record, now)
+    drained = json.loads(record["drained"]) if record and record["drained"] else None
+    enrolled = json.loads(record["enrolled"]) if record and record["enrolled"] else None
+    troubles = json.loads(record["troubles"]) if record else []
+    read = json.loads(record["settings"]) if record and record["settings"] else None
+    return HostRow(
+        name=host.name,
+        state=state,
+        why=why,
+        role=str(settings.get("role", "")),
+        address="" if host.is_local else address(host),
+        local=host.is_local,
+        runtime=str(settings.get("runtime", "builtin")),
+        slots=host.max_parallel_jobs,
+        drained=(drained.get("reason") or "no reason given") if drained else None,
+        fingerprint=enrolled["fingerprint"] if enrolled else None,
+        facts=facts,
+        facts_at=moment(record["facts_at"]) if record else None,
+        seen_at=moment(record["seen_at"]) if record else None,
+        latency_ms=record["latency_ms"] if record else None,
+        samples=samples,
+        troubles=tuple(HostTrouble(datetime.fromtimestamp(at, UTC), text) for at, text in troubles),
+        changed=() if read is None else changed_settings(read, settings),
+    )
+
+
+def address(host: Host) -> str:
+    """How a host is reached: ``user@address:port``, as far as the hosts file says."""
+    settings = host.settings
+    target = str(settings.get("tailscale_ip") or settings.get("ssh_host") or host.name)
+    target = f"[{target}]" if ":" in target else target
+    user = f"{settings['ssh_user']}@" if settings.get("ssh_user") and "@" not in target else ""
+    port = f":{int(settings['ssh_port'])}" if settings.get("ssh_port") else ""
+    return f"{user}{target}{port}"
+
+
+def host_state(host: Host, record: Row | None, now: float) -> tuple[HostState, str]:
+    """State of a host and why; an answer says nothing any more after :data:`STALE_S`."""
+    status = str(host.settings.get("status", "")).lower()
+    if status in OFF:
+        return "off", f"its status is {status}"
+    if host.is_local:
+        return "up", ""  # whoever reads this runs on it
+    if record is None or record["checked_at"] is None:
+        return "unknown", f"it was never asked: ringrift hosts probe {host.name}"
+    state: HostState = record["state"]
+    if state == "up" and now - record["seen_at"] > STALE_S:
+        return "unknown", "its last answer is too old: is the supervisor running?"
+    return state, record["why"]
+
+
+def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """What differs between two readings of a host's settings, ``key: old -> new``."""
+    return tuple(
+        f"{key}: {_word(before.get(key))} -> {_word(after.get(key))}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    )
+
+
+def _word(value: Any) -> str:
+    return "not set" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+async def _samples(db: Transaction) -> dict[str, tuple[HostSample, ...]]:
+    rows = await db.all(
+        "SELECT host, at, sample FROM (SELECT *, row_number() OVER (PARTITION BY host ORDER BY at DESC) AS age "
+        "FROM host_samples) WHERE age <= ? ORDER BY host, at",
+        (SAMPLES_SHOWN,),
+    )
+    found: dict[str, list[HostSample]] = {}
+    for row in rows:
+        sample = sample_of(json.loads(row["sample"]), datetime.fromtimestamp(row["at"], UTC))
+        found.setdefault(row["host"], []).append(sample)
+    return {name: tuple(samples) for name, samples in found.items()}
+
+
+# Writing
+
+
+async def record_report(store: StateStore, name: str, report: Report, *, silent: bool = False) -> None:
+    """Stores an answer of a host. ``silent`` leaves the revision as it is, for looks that come round by themselves."""
+    at = report.at.timestamp()
+    sample = asdict(report.sample)
+    del sample["at"]
+    async with store.database.write(silent=silent) as db:
+        await _ensure(db, name)
+        await db.run(
+            "UPDATE hosts SET checked_at = ?1, seen_at = ?1, latency_ms = ?2, state = 'up', why = '' WHERE name = ?3",
+            (at, round(report.took_ms, 1), name),
+        )
+        if report.facts is not None:
+            await db.run(
+                "UPDATE hosts SET facts = ?, facts_at = ? WHERE name = ?", (json.dumps(report.facts), at, name)
+            )
+        await db.run("INSERT OR REPLACE INTO host_samples VALUES (?, ?, ?)", (name, at, json.dumps(sample)))
+        await db.run(
+            "DELETE FROM host_samples WHERE host = ?1 AND at < (SELECT min(at) FROM "
+            "(SELECT at FROM host_samples WHERE host = ?1 ORDER BY at DESC LIMIT ?2))",
+            (name, SAMPLES_KEPT),
+        )
+
+
+async def record_trouble(store: StateStore, name: str, state: HostState, text: str, *, silent: bool = False) -> None:
+    """Stores that a host could not be asked, and why; the same trouble again only moves its time."""
+    now = time.time()
+    async with store.database.write(silent=silent) as db:
+        await _ensure(db, name)
+        row = await db.one("SELECT troubles FROM hosts WHERE name = ?", (name,))
+        assert row is not None
+        earlier = [entry for entry in json.loads(row["troubles"]) if entry[1] != text]
+        troubles = [[now, text], *earlier][:TROUBLES_KEPT]
+        await db.run(
+            "UPDATE hosts SET checked_at = ?, state = ?, why = ?, troubles = ? WHERE name = ?",
+            (now, state, text, json.dumps(troubles), name),
+        )
+
+
+async def record_enrolment(store: StateStore, name: str, fingerprint: str, by: str) -> None:
+    """Stores whose key was confirmed, by whom."""
+    value = {"fingerprint": fingerprint, "by": by, "at": time.time()}
+    async with store.database.write() as db:
+        await _ensure(db, name)
+        await db.run(
+            "UPDATE hosts SET enrolled = ?, state = 'unknown', why = '', checked_at = NULL WHERE name = ?",
+            (json.dumps(value), name),
+        )
+        await add_event(db, "HOST_ENROLLED", name, {"title": fingerprint, "by": by})
+
+
+async def record_code(store: StateStore, name: str, code: Mapping[str, Any]) -> None:
+    """Stores what a bootstrap set up: ``python``, ``bundle``, ``root`` and what the self-test said."""
+    async with store.database.write() as db:
+        await _ensure(db, name)
+        await db.run("UPDATE hosts SET code = ? WHERE name = ?", (json.dumps(dict(code)), name))
+        await add_event(db, "HOST_BOOTSTRAPPED", name, {"title": f"code {str(code.get('bundle'))[:12]}"})
+
+
+async def set_drained(store: StateStore, name: str, drained: bool, *, by: str = "", reason: str = "") -> bool:
+    """Stops or allows new jobs on a host; False when it is so already."""
+    value = json.dumps({"by": by, "reason": reason, "at": time.time()}) if drained else None
+    async with store.database.write() as db:
+        await _ensure(db, name)
+        row = await db.one("SELECT drained FROM hosts WHERE name = ?", (name,))
+        assert row is not None
+        if (row["drained"] is not None) == drained:
+            return False
+        await db.run("UPDATE hosts SET drained = ? WHERE name = ?", (value, name))
+        await add_event(db, "HOST_DRAINED" if drained else "HOST_UNDRAINED", name, {"title": reason} if reason else {})
+    return True
+
+
+async def drained_hosts(store: StateStore) -> frozenset[str]:
+    """Names of the hosts that get no new jobs."""
+    async with store.database.read() as db:
+        return frozenset(row["name"] for row in await db.all("SELECT name FROM hosts WHERE drained IS NOT NULL"))
+
+
+async def record_settings(store: StateStore, hosts: Iterable[Host]) -> None:
+    """Stores the settings that the supervisor goes by, so that readers can tell what has changed since."""
+    async with store.database.write(silent=True) as db:
+        for host in hosts:
+            await _ensure(db, host.name)
+            await db.run("UPDATE hosts SET settings = ? WHERE name = ?", (json.dumps(host.settings), host.name))
+
+
+async def _ensure(db: Transaction, name: str) -> None:
+    await db.run("INSERT INTO hosts (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
