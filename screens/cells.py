@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from backend.configs import parse_config
+from backend.errors import UsageError
 from backend.snapshot import EventRow, JobRow, ModelRow, WinRate
+from backend.thresholds import DEFAULT, thresholds
 from ringrift_console.clock import duration
 from ringrift_console.look import STATE_ROLES, Look
 from ringrift_console.widgets.line import Span
@@ -61,17 +64,22 @@ def rate(job: JobRow) -> str:
     unit = job.progress.unit if job.progress else ""
     for factor, per in ((1, "s"), (60, "min"), (3600, "h")):
         if value * factor >= 1 or per == "h":
-            return f"{value * factor:.3g} {unit}/{per}"
+            return f"{_digits(value * factor)} {unit}/{per}"
     return UNKNOWN
+
+
+def _digits(value: float) -> str:
+    """Three digits that say something: ``0.29``, ``12.5``, ``1218``, ``18.4k``."""
+    return f"{value:.3g}" if value < 100 else count(value)
 
 
 def eta(job: JobRow) -> str:
     return duration(job.progress.eta_s) if job.progress and job.state == "running" else UNKNOWN
 
 
-def progress_text(look: Look, job: JobRow, bar: int) -> str:
-    """A bar with a percentage while a job runs, and why it does not otherwise."""
-    if job.state in ("waiting", "blocked", "failed", "unknown", "placing") and job.why:
+def progress_text(look: Look, job: JobRow, bar: int, *, amounts: bool = True) -> str:
+    """A bar with a percentage (and the amounts) while a job runs, what it made, or why it does not run."""
+    if job.state in ("waiting", "blocked", "failed", "unknown", "placing", "skipped") and job.why:
         return job.why
     if job.state == "failed":
         return f"exit code {job.exit_code}" if job.exit_code is not None else "failed"
@@ -81,7 +89,7 @@ def progress_text(look: Look, job: JobRow, bar: int) -> str:
     if part is None:
         return amount(job) or UNKNOWN
     full, empty = look.glyphs.bar(part, bar)
-    return f"{full}{empty} {round(100 * part):3d}%" + (f" {amount(job)}" if job.progress else "")
+    return f"{full}{empty} {round(100 * part):3d}%" + (f" {amount(job)}" if job.progress and amounts else "")
 
 
 def outcome(job: JobRow) -> str:
@@ -95,11 +103,11 @@ def outcome(job: JobRow) -> str:
         return f"made {result['label']}"
     if job.kind == "gauntlet":
         parts = [
-            f"{str(row['opponent']).split(':')[0]} {100 * row['wins'] / row['games']:.0f}%"
+            f"{str(row['opponent'])[:4]} {100 * row['wins'] / row['games']:.0f}%"
             for row in result.get("opponents", ())
             if row.get("games")
         ]
-        return ", ".join(parts)
+        return " ".join(parts)
     return ""
 
 
@@ -118,11 +126,20 @@ def win_text(result: WinRate | None, *, interval: bool = False) -> str:
     return f"{text} {100 * result.low:.0f}–{100 * result.high:.0f}" if interval else text
 
 
-def win_span(result: WinRate | None, target: float, *, interval: bool = False) -> Span:
+def gauntlet_target(model: ModelRow | None, opponent: str) -> float | None:
+    """The share of games that a model of this config should win against a baseline; None where there is no target."""
+    try:
+        numbers = thresholds(parse_config(model.config or "")) if model else DEFAULT
+    except UsageError:
+        numbers = DEFAULT
+    return {"random": numbers.gauntlet_random, "heuristic": numbers.gauntlet_heuristic}.get(opponent)
+
+
+def win_span(result: WinRate | None, target: float | None, *, interval: bool = False) -> Span:
     """A win rate marked by whether it reaches the target; below it stands a ``<``."""
     if result is None or result.rate is None:
         return UNKNOWN, "dim"
-    reached = result.rate >= target
+    reached = target is None or result.rate >= target
     return win_text(result, interval=interval) + ("" if reached else " <"), "good" if reached else "text"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from backend.snapshot import JobRow, ModelRow
 from ringrift_console.look import Look
 from ringrift_console.widgets.line import Line, Span
-from screens.cells import amount, eta, rate, size, state_span, win_text
+from screens.cells import amount, eta, gauntlet_target, rate, size, state_span, win_text
 
 if TYPE_CHECKING:
     from ringrift_console.app import ConsoleApp
@@ -28,7 +28,7 @@ def to_lines(facts: Iterable[Fact], look: Look, width: int) -> list[Line]:
             lines += [(), ((f" {name}", "title"),)] if lines else [((f" {name}", "title"),)]
             continue
         text, role = (value or "-", "text") if isinstance(value, str) else value
-        for n, row in enumerate(look.glyphs.wrap(text, max(8, width - _LABEL - 3))):
+        for n, row in enumerate(look.glyphs.wrap(text, max(8, width - _LABEL - 2))):
             label = look.glyphs.fit(name if n == 0 else "", _LABEL)
             lines.append(((f" {label} ", "dim"), (row, role)))
     return lines
@@ -100,6 +100,10 @@ def model_facts(app: ConsoleApp, model: ModelRow) -> list[Fact]:
             f"{win_text(result, interval=True).strip()} won {result.wins} of {result.games}, {result.unique} different"
         )
         facts.append((result.opponent, text + (f", {result.crashes} crashed" if result.crashes else "")))
+        target = gauntlet_target(model, result.opponent.split(":")[0])
+        if target is not None and result.rate is not None:
+            reached = "reached" if result.rate >= target else "not reached"
+            facts.append(("", f"target of {100 * target:.0f}% {reached}"))
     if not model.win_rates:
         facts.append(("none", ("no games against Random or Heuristic yet", "dim")))
     facts += [

@@ -63,7 +63,10 @@ class JobsScreen(BaseScreen):
 
     def _progress(self, job: JobRow) -> Span:
         role = {"failed": "bad", "unknown": "warn", "blocked": "warn"}.get(job.state, "text")
-        return progress_text(self.app.look, job, 8), role if job.state != "waiting" else "dim"
+        return progress_text(self.app.look, job, 8, amounts=False), role if job.state not in (
+            "waiting",
+            "skipped",
+        ) else "dim"
 
     def _when(self, job: JobRow) -> Span:
         """How long it has run or took; how long it has waited when it has not started."""

@@ -7,14 +7,11 @@ from collections.abc import Iterable
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from backend.configs import parse_config
-from backend.errors import UsageError
 from backend.snapshot import ModelRow, Snapshot
-from backend.thresholds import DEFAULT, Thresholds, thresholds
 from ringrift_console.widgets.line import Bar, Lines, Span
 from ringrift_console.widgets.table import Column, Table
 from screens.base import BaseScreen
-from screens.cells import against, count, size, state_span, win_span
+from screens.cells import against, count, gauntlet_target, size, state_span, win_span
 from screens.facts import model_facts, to_lines
 
 
@@ -62,9 +59,7 @@ class ModelsScreen(BaseScreen):
         ]  # fmt: skip
 
     def _win(self, model: ModelRow, opponent: str) -> Span:
-        numbers = _thresholds(model)
-        target = numbers.gauntlet_random if opponent == "random" else numbers.gauntlet_heuristic
-        return win_span(against(model, opponent), target, interval=True)
+        return win_span(against(model, opponent), gauntlet_target(model, opponent), interval=True)
 
     def _made(self, model: ModelRow) -> Span:
         return self.app.clock.short(model.created_at), "dim"
@@ -112,14 +107,6 @@ class ModelsScreen(BaseScreen):
 
 def _config(model: ModelRow) -> str:
     return model.config or "-"
-
-
-def _thresholds(model: ModelRow) -> Thresholds:
-    """The numbers of the model's config; the general ones for a config that we do not know."""
-    try:
-        return thresholds(parse_config(model.config or ""))
-    except UsageError:
-        return DEFAULT
 
 
 def _rate(model: ModelRow, opponent: str) -> float | None:

@@ -8,9 +8,7 @@ from typing import Any
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
-from backend.configs import parse_config
 from backend.snapshot import ConfigRow, EventRow, JobRow, Need, Snapshot
-from backend.thresholds import Thresholds, thresholds
 from ringrift_console.widgets.line import Bar, Span
 from ringrift_console.widgets.table import Column, Table
 from screens.base import BaseScreen
@@ -21,6 +19,7 @@ from screens.cells import (
     eta,
     event_text,
     fraction,
+    gauntlet_target,
     model_name,
     progress_text,
     state_span,
@@ -136,14 +135,11 @@ class PulseScreen(BaseScreen):
         name = model_name(row.best, row.config)
         return (f"{name} {row.best.stage}", "text") if self.wide else (name, "text")
 
-    def _targets(self, row: ConfigRow) -> Thresholds:
-        return thresholds(parse_config(row.config))
-
     def _random(self, row: ConfigRow) -> Span:
-        return win_span(against(row.best, "random"), self._targets(row).gauntlet_random)
+        return win_span(against(row.best, "random"), gauntlet_target(row.best, "random"))
 
     def _heuristic(self, row: ConfigRow) -> Span:
-        return win_span(against(row.best, "heuristic"), self._targets(row).gauntlet_heuristic)
+        return win_span(against(row.best, "heuristic"), gauntlet_target(row.best, "heuristic"))
 
     def _running_text(self, row: ConfigRow) -> str:
         live = [job for job in self._live if job.config == row.config]
