@@ -41,13 +41,18 @@ READY_VARIABLE = "RINGRIFT_READY"
 
 HANDLERS: dict[str, str] = {
     "pipeline.start": "backend.jobs.plans:apply_pipeline",
+    "jobs.submit": "backend.jobs.submit:apply_submit",
     "jobs.cancel": "backend.jobs.plans:apply_cancel",
     "jobs.retry": "backend.jobs.plans:apply_retry",
+    "hosts.drain": "backend.fleet.plans:apply_drain",
+    "hosts.probe": "backend.fleet.plans:apply_probe",
+    "hosts.undrain": "backend.fleet.plans:apply_undrain",
     "registry.archive": "backend.registry.archive:apply_archive",
 }
 """Who carries out an operation: async ``(paths, plan, store) -> result``, which may be called again after a crash."""
 
 GUARDS: dict[str, str] = {
+    "host": "backend.fleet.plans:guard_host",
     "job": "backend.jobs.plans:guard_job",
     "model": "backend.supervisor:guard_model",
 }

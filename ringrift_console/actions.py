@@ -13,7 +13,7 @@ from enum import IntEnum
 from importlib import import_module
 from typing import Any, Literal
 
-from backend.snapshot import ENDED, JobRow, ModelRow, Snapshot
+from backend.snapshot import ENDED, HostRow, JobRow, ModelRow, Snapshot
 
 
 class Tier(IntEnum):
@@ -24,7 +24,7 @@ class Tier(IntEnum):
     NAMED = 2  # a plan dialog, answered by typing the object's name
 
 
-Scope = Literal["global", "move", "list", "pulse", "jobs", "models", "log"]
+Scope = Literal["global", "move", "list", "pulse", "hosts", "jobs", "models", "log"]
 """Where a key holds: everywhere; wherever one moves about; on tables; on one screen."""
 
 
@@ -87,6 +87,28 @@ def find_model(snapshot: Snapshot, subject: str | None) -> ModelRow | None:
     return next((model for model in snapshot.models if subject in (model.label, model.sha256)), None)
 
 
+def find_host(snapshot: Snapshot, subject: str | None) -> HostRow | None:
+    return next((host for host in snapshot.hosts if host.name == subject), None)
+
+
+def _needs_host(snapshot: Snapshot, subject: str | None) -> str | None:
+    return None if find_host(snapshot, subject) else "no host is selected"
+
+
+def _can_drain(snapshot: Snapshot, subject: str | None) -> str | None:
+    host = find_host(snapshot, subject)
+    if host is None:
+        return "no host is selected"
+    return "it is drained already" if host.drained is not None else None
+
+
+def _can_undrain(snapshot: Snapshot, subject: str | None) -> str | None:
+    host = find_host(snapshot, subject)
+    if host is None:
+        return "no host is selected"
+    return "it is not drained" if host.drained is None else None
+
+
 def _needs_job(snapshot: Snapshot, subject: str | None) -> str | None:
     return None if find_job(snapshot, subject) else "no job is selected"
 
@@ -128,16 +150,20 @@ CONFIG = (
 JSON = Param("--json", "print JSON", type="flag")
 DRY_RUN = Param("--dry-run", "print the plan and change nothing", type="flag")
 WAIT = Param("--wait", "stay until it has ended and exit with its outcome", type="flag")
+HOST = Param("host", "name in hosts.yaml", metavar="HOST")
+HOSTS_FILE = Param("--hosts", "hosts file to use; default RINGRIFT_HOSTS, else the root's", type="path", metavar="FILE")
 SEED = Param("--seed", "seed of all random choices", type="int", metavar="N")
 
 _RULES = "ringrift_console.verbs.rules"
 _TRAINING = "ringrift_console.verbs.training"
 _JOBS = "ringrift_console.verbs.jobs"
+_HOSTS = "ringrift_console.verbs.hosts"
 _REGISTRY = "ringrift_console.verbs.registry"
 
 ACTIONS: tuple[Action, ...] = (
     # on screen only
     Action("go.pulse", "Pulse: the twelve configs, what runs, what needs you", "Pulse", key="1"),
+    Action("go.hosts", "Hosts: where jobs run, and how these machines are", "Hosts", key="2"),
     Action("go.jobs", "Jobs: self-play, export, training, gauntlets", "Jobs", key="3"),
     Action("go.models", "Models: the registry", "Models", key="4"),
     Action("help", "What every key does here; runs any of it", "help", key="question_mark"),
@@ -189,6 +215,29 @@ ACTIONS: tuple[Action, ...] = (
         plan="backend.jobs.plans:plan_pipeline",
         key="p",
         scope="pulse",
+        tier=Tier.PLAN,
+    ),
+    Action(
+        "jobs.submit",
+        "Submit one job: to the best host with room, or to the one named",
+        "submit…",
+        verb=("jobs", "submit"),
+        params=(
+            Param("kind", "selfplay export train gauntlet command", metavar="KIND"),
+            Param("config", "config key, e.g. square8_2p", metavar="CONFIG"),
+            Param("--host", "only on this host of the hosts file", metavar="HOST"),
+            Param("--priority", "higher comes first; default 0", type="int", metavar="N"),
+            Param("--after", "wait for this job to be done; repeat for several", repeat="append", metavar="JOB"),
+            Param("--gpu-gb", "only on a host with so much GPU memory", type="float", metavar="GB"),
+            Param("--memory-gb", "only on a host with so much memory", type="float", metavar="GB"),
+            Param("--role", "only on hosts of this role", metavar="ROLE"),
+            Param("args", "after --: options of the kind; a gauntlet's model; a command's words", repeat="*"),
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_JOBS}:submit",
+        plan="backend.jobs.submit:plan_submit",
         tier=Tier.PLAN,
     ),
     Action(
@@ -353,6 +402,82 @@ ACTIONS: tuple[Action, ...] = (
             JSON,
         ),
         run="ringrift_console.verbs.evaluation:gauntlet",
+    ),
+    # hosts
+    Action(
+        "hosts.list",
+        "Hosts and how they are; asks those that were not asked within a minute",
+        verb=("hosts", "list"),
+        params=(Param("--cached", "ask nobody, print what is stored", type="flag"), HOSTS_FILE, JSON),
+        run=f"{_HOSTS}:list_hosts",
+    ),
+    Action(
+        "hosts.show",
+        "Everything known of one host",
+        "details",
+        verb=("hosts", "show"),
+        params=(HOST, HOSTS_FILE, JSON),
+        run=f"{_HOSTS}:show",
+        key="d",
+        scope="hosts",
+        available=_needs_host,
+    ),
+    Action(
+        "hosts.probe",
+        "Ask hosts for their facts, and say what is missing there",
+        "probe…",
+        verb=("hosts", "probe"),
+        params=(Param("host", "names in hosts.yaml; none means all", repeat="*", metavar="HOST"), HOSTS_FILE, JSON),
+        run=f"{_HOSTS}:probe",
+        plan="backend.fleet.plans:plan_probe",
+        key="p",
+        scope="hosts",
+        tier=Tier.PLAN,
+        available=_needs_host,
+    ),
+    Action(
+        "hosts.drain",
+        "Place no new jobs on a host; those that run there go on",
+        "drain…",
+        verb=("hosts", "drain"),
+        params=(
+            HOST,
+            Param("--reason", "why, in words", metavar="TEXT"),
+            HOSTS_FILE,
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_HOSTS}:drain",
+        plan="backend.fleet.plans:plan_drain",
+        key="D",
+        scope="hosts",
+        tier=Tier.PLAN,
+        available=_can_drain,
+    ),
+    Action(
+        "hosts.undrain",
+        "Place new jobs on a drained host again",
+        "undrain…",
+        verb=("hosts", "undrain"),
+        params=(HOST, HOSTS_FILE, WAIT, DRY_RUN, JSON),
+        run=f"{_HOSTS}:undrain",
+        plan="backend.fleet.plans:plan_undrain",
+        key="U",
+        scope="hosts",
+        tier=Tier.PLAN,
+        available=_can_undrain,
+    ),
+    Action(
+        "hosts.shell",
+        "A shell on a host, with ssh and the enrolled key",
+        "shell",
+        verb=("hosts", "shell"),
+        params=(HOST, HOSTS_FILE),
+        run=f"{_HOSTS}:shell",
+        key="s",
+        scope="hosts",
+        available=_needs_host,
     ),
     # registry
     Action(

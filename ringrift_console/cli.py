@@ -9,6 +9,8 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from backend.errors import Exit, RingRiftError, UsageError, resource_error
@@ -18,7 +20,8 @@ from ringrift_console.actions import ACTIONS, Action, Param, load
 
 _TYPES = {"str": str, "int": int, "float": float, "path": str}
 _GROUPS = {
-    "jobs": "jobs: list, show, follow, cancel, retry",
+    "hosts": "machines: list, show, probe, drain, undrain, shell",
+    "jobs": "jobs: submit, list, show, follow, cancel, retry",
     "registry": "models: list, info, archive",
     "rules": "the game: replay, bench, play, record",
 }
@@ -81,6 +84,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of an invocation; what stands behind ``--`` is for the verb's repeated words, if it takes any."""
+    front, rest = list(argv), []
+    if "--" in front:
+        cut = front.index("--")
+        front, rest = front[:cut], front[cut + 1 :]
+        with suppress(UsageError):  # the words may belong to what stands before them
+            args = build_parser().parse_args(front)
+            if any(param.name == "args" for param in args.action.params):
+                args.args = [*(args.args or ()), *rest]
+                return args
+    return build_parser().parse_args(list(argv))
+
+
 def _terminate(signum: int, frame: object) -> NoReturn:
     raise SystemExit(128 + signum)
 
@@ -88,7 +105,7 @@ def _terminate(signum: int, frame: object) -> NoReturn:
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb and returns its exit code."""
     try:
-        args = build_parser().parse_args(argv)
+        args = parse(sys.argv[1:] if argv is None else argv)
         action: Action = args.action
         paths = resolve_root(getattr(args, "root", None))
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:

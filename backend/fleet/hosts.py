@@ -33,7 +33,7 @@ _FLAG = {
     "use_external_storage",
 }  # fmt: skip
 _LIST = {"preferred_workloads", "excluded_workloads"}
-_MAPPING = {"storage_paths"}
+_MAPPING = {"storage_paths", "max_parallel"}
 KNOWN_KEYS = _TEXT | _NUMBER | _FLAG | _LIST | _MAPPING
 
 
@@ -160,6 +160,8 @@ def _checked(key: str, value: Any, host: str, where: str) -> Any:
         value = str(value)
     if not good:
         raise SettingsError(f"'{key}' of host '{host}' must be {wanted}", where=where)
+    if key == "max_parallel" and not all(isinstance(n, int) and n >= 1 for n in value.values()):
+        raise SettingsError(f"'max_parallel' of host '{host}' must map kinds to whole numbers from 1", where=where)
     if key == "ssh_port" and not 0 < value < 65536:
         raise SettingsError(f"'ssh_port' of host '{host}' must be 1..65535", where=where)
     if key == "max_parallel_jobs" and (value < 1 or value != int(value)):

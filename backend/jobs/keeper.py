@@ -14,12 +14,12 @@ from backend.jobs import store as rows
 from backend.jobs.check import check_output
 from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError, UnreachableError
 from backend.jobs.model import Attempt, Job, Observation, Phase, outcome
+from backend.jobs.placement import HostSlots, slots_of
 from backend.jobs.recipes import RECIPES, environment, recipe_of
 from backend.jobs.reconcile import (
     Action,
     Cancel,
     CheckOutput,
-    HostSlots,
     Place,
     Settle,
     Start,
@@ -177,13 +177,7 @@ class Keeper:
                 await self.store.add_event("HOSTS_UNREADABLE", str(path), {"error": error.line()})
                 return self._hosts or (HostSlots("local"),)
             self._hosts = tuple(
-                HostSlots(
-                    host.name,
-                    host.max_parallel_jobs,
-                    frozenset(kind for kind in RECIPES if host.enabled(kind)),
-                )
-                for host in hosts.hosts
-                if host.name in self.launchers and host.is_local
+                slots_of(host, RECIPES) for host in hosts.hosts if host.name in self.launchers and host.is_local
             )
         return self._hosts or (HostSlots("local"),)
 

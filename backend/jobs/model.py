@@ -12,10 +12,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
+from backend.jobs.placement import Asks, Reasons
 from backend.snapshot import ENDED, JobState
 
 MAX_REPEATS = 5
 """Unknown outcomes in a row after which even a job that is safe to repeat waits for an operator."""
+
+FOR_A_PLACE = "for a place"
 
 
 class Phase(StrEnum):
@@ -104,6 +107,7 @@ class Job:
         wanted: how many attempts the operator asked for; a retry asks for one more.
         repeatable: an attempt with an unknown outcome may be followed by another one without asking.
         settled: why the output counts as there without a clean exit that we saw.
+        priority: jobs with a higher one get a place first.
     """
 
     id: str
@@ -114,6 +118,8 @@ class Job:
     cancel: bool = False
     repeatable: bool = False
     settled: str | None = None
+    priority: int = 0
+    asks: Asks = field(default_factory=Asks)
     attempts: tuple[Attempt, ...] = ()
 
     @property
@@ -173,10 +179,11 @@ def unknowns_in_a_row(attempts: Sequence[Attempt]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A job as it is shown."""
+    """A job as it is shown; ``reasons`` say per host why it waits for a place."""
 
     state: JobState
     why: str = ""
+    reasons: Reasons = ()
 
 
 def view(job: Job, needs: Mapping[str, JobState]) -> View:
@@ -216,7 +223,7 @@ def _waiting(job: Job, needs: Mapping[str, JobState]) -> View:
             return View("waiting", f"for {name}, whose outcome is unknown")
         if needs[name] not in ("done", "skipped"):
             return View("waiting", f"for {name}")
-    return View("waiting", "for a place")
+    return View("waiting", FOR_A_PLACE)
 
 
 def _why(last: Attempt, ended: Outcome) -> str:

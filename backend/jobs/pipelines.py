@@ -66,17 +66,17 @@ def stages(config: Config, params: PipelineParams) -> list[tuple[str, dict[str, 
 
 async def add_job(
     db: Transaction, kind: str, config: str, params: dict[str, Any], *, needs: tuple[str, ...] = (),
-    pipeline: str | None = None,
+    pipeline: str | None = None, host: str | None = None, priority: int = 0,
 ) -> str:  # fmt: skip
-    """Adds a job; returns its id, e.g. ``t12``."""
+    """Adds a job; returns its id, e.g. ``t12``. It runs on ``host`` only, or on any host when that is None."""
     number = await db.next_number("job")
     name = f"{recipe_of(kind).letter}{number}"
     await db.run(
-        "INSERT INTO jobs (number, id, kind, config, title, pipeline, params, needs, created_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO jobs (number, id, kind, config, title, pipeline, params, needs, created_at, bound, priority) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             number, name, kind, config, title_of(kind, config), pipeline, json.dumps(params), json.dumps(needs),
-            time.time(),
+            time.time(), host, priority,
         ),
     )  # fmt: skip
     return name

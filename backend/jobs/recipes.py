@@ -52,11 +52,16 @@ def _seed(params: Params) -> list[str]:
     return ["--seed", str(params["seed"])] if params.get("seed") is not None else []
 
 
+def _more(params: Params) -> list[str]:
+    """The seed, and what an operator handed to the command itself."""
+    return [*_seed(params), *map(str, params.get("options") or ())]
+
+
 # self-play: `--until` makes a repeated run add only what is missing
 
 
 def _selfplay_argv(paths: Paths, config: str, params: Params) -> list[str]:
-    return _verb(paths, "selfplay", "--config", config, "--until", params["games"], *_seed(params))
+    return _verb(paths, "selfplay", "--config", config, "--until", params["games"], *_more(params))
 
 
 def _selfplay_satisfied(paths: Paths, config: str, params: Params) -> str | None:
@@ -72,9 +77,8 @@ def _selfplay_satisfied(paths: Paths, config: str, params: Params) -> str | None
 
 def _export_argv(paths: Paths, config: str, params: Params) -> list[str]:
     made = parse_config(config)
-    return _verb(
-        paths, "export", "--config", config, "--db", str(paths.games_db(made)), "--output", str(paths.dataset(made))
-    )
+    database, output = str(paths.games_db(made)), str(paths.dataset(made))
+    return _verb(paths, "export", "--config", config, "--db", database, "--output", output, *_more(params))
 
 
 def _export_satisfied(paths: Paths, config: str, params: Params) -> str | None:
@@ -83,6 +87,8 @@ def _export_satisfied(paths: Paths, config: str, params: Params) -> str | None:
 
     made = parse_config(config)
     dataset = paths.dataset(made)
+    if params.get("options"):  # another share of the games: what is there was made otherwise
+        return None
     if not dataset.exists() or not covers(dataset, paths.games_db(made)):
         return None
     info = verify_dataset(dataset, config=made)
@@ -95,7 +101,7 @@ def _export_satisfied(paths: Paths, config: str, params: Params) -> str | None:
 def _train_argv(paths: Paths, config: str, params: Params) -> list[str]:
     data, save = str(paths.dataset(parse_config(config))), str(paths.root / params["save"])
     epochs = ["--epochs", params["epochs"]] if params.get("epochs") is not None else []
-    return _verb(paths, "train", "--config", config, "--data-path", data, "--save-path", save, *epochs, *_seed(params))
+    return _verb(paths, "train", "--config", config, "--data-path", data, "--save-path", save, *epochs, *_more(params))
 
 
 def _train_satisfied(paths: Paths, config: str, params: Params) -> str | None:
@@ -118,10 +124,12 @@ def _train_satisfied(paths: Paths, config: str, params: Params) -> str | None:
 
 def _gauntlet_argv(paths: Paths, config: str, params: Params) -> list[str]:
     model = str(paths.root / params["save"])
-    return _verb(paths, "gauntlet", model, "--config", config, "--games", params["games"], *_seed(params))
+    return _verb(paths, "gauntlet", model, "--config", config, "--games", params["games"], *_more(params))
 
 
 def _gauntlet_satisfied(paths: Paths, config: str, params: Params) -> str | None:
+    if params.get("options"):  # other opponents or another search: what was played tells nothing of these
+        return None
     from backend.evaluation.records import win_rates
     from backend.registry.hashing import sha256_file
 

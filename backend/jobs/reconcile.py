@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from backend.jobs.model import NOT_EXECUTED, Job, Phase, View, may_run_again, outcome, view
+from backend.jobs.model import FOR_A_PLACE, NOT_EXECUTED, Job, Phase, View, may_run_again, outcome, view
+from backend.jobs.placement import HostSlots, Load, choose
 from backend.snapshot import ENDED, JobState
 
 
@@ -49,19 +50,9 @@ class Settle:
     reason: str
 
 
+__all__ = ["Action", "Cancel", "CheckOutput", "Decision", "HostSlots", "Place", "Settle", "Start", "World", "reconcile"]
+
 Action: TypeAlias = Place | Start | Cancel | CheckOutput | Settle
-
-
-@dataclass(frozen=True, slots=True)
-class HostSlots:
-    """A host that may take jobs: how many at a time, and which kinds (None: all)."""
-
-    name: str
-    slots: int = 1
-    kinds: frozenset[str] | None = None
-
-    def takes(self, kind: str) -> bool:
-        return self.kinds is None or kind in self.kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +79,10 @@ class Decision:
 
 
 def reconcile(world: World) -> Decision:
-    """What to do now, and how each job stands. Older jobs come first where there is not room for all."""
+    """What to do now, and how each job stands.
+
+    Where there is not room for all, jobs of a higher priority come first, and older ones among equals.
+    """
     views: dict[str, View] = {}
     states: dict[str, JobState] = dict(world.ended)
     jobs = sorted(world.jobs, key=lambda job: job.number)
@@ -99,19 +93,19 @@ def reconcile(world: World) -> Decision:
             views[job.id] = view(job, states)
             states[job.id] = views[job.id].state
             del pending[job.id]
-    free = {host.name: host.slots for host in world.hosts}
+    load = Load()
     for job in jobs:
         if job.last and outcome(job.last) is None:
-            free[job.last.host] = free.get(job.last.host, 0) - 1
+            load.add(job.last.host, job.kind)
     actions: list[Action] = []
-    for job in jobs:
-        found = _next(job, views, world, free)
+    for job in sorted(jobs, key=lambda one: (-one.priority, one.number)):
+        found = _next(job, views, world, load)
         if found is not None:
             actions.append(found)
     return Decision(tuple(actions), views)
 
 
-def _next(job: Job, views: dict[str, View], world: World, free: dict[str, int]) -> Action | None:
+def _next(job: Job, views: dict[str, View], world: World, load: Load) -> Action | None:
     state, last = views[job.id].state, job.last
     if state in ENDED:
         return None
@@ -124,30 +118,16 @@ def _next(job: Job, views: dict[str, View], world: World, free: dict[str, int]) 
         if last.refusal:
             return None if last.phase is Phase.PLACED else Cancel(last.key)
         return Start(last.key)
-    if state != "waiting" or not may_run_again(job) or views[job.id].why != "for a place":
+    if state != "waiting" or not may_run_again(job) or views[job.id].why != FOR_A_PLACE:
         return None
-    host = _room(job, views, world, free)
-    if host is None:
+    choice = choose(job.kind, job.asks, world.hosts, load)
+    if choice.host is None:
+        views[job.id] = View("waiting", choice.why, choice.reasons)
         return None
     wanted = (job.id, job.next_n)
     if wanted in world.checks:
         reason = world.checks[wanted]
         if reason is not None:
             return Settle(job.id, reason)
-    free[host] -= 1
-    return Place(*wanted, host) if wanted in world.checks else CheckOutput(*wanted)
-
-
-def _room(job: Job, views: dict[str, View], world: World, free: dict[str, int]) -> str | None:
-    """A host with a free place for the job; without one, its view tells why it waits."""
-    able = [host for host in world.hosts if host.takes(job.kind)]
-    for host in able:
-        if free[host.name] > 0:
-            return host.name
-    if not able:
-        views[job.id] = View("waiting", f"no host takes {job.kind} jobs")
-    elif len(able) == 1:
-        views[job.id] = View("waiting", f"for a place on {able[0].name} ({able[0].slots} at a time)")
-    else:
-        views[job.id] = View("waiting", f"for a place on one of {len(able)} hosts")
-    return None
+    load.add(choice.host, job.kind)
+    return Place(*wanted, choice.host) if wanted in world.checks else CheckOutput(*wanted)

@@ -15,6 +15,7 @@ from typing import Any
 
 from backend.jobs.launchers.base import AttemptSpec
 from backend.jobs.model import EXECUTED, Attempt, Exit, Job, Observation, Phase, View, absorb, pipeline_state
+from backend.jobs.placement import Asks, Reasons
 from backend.jobs.recipes import RECIPES, recipe_of
 from backend.paths import Paths
 from backend.progress import parse_lines
@@ -61,7 +62,7 @@ async def load_work(store: StateStore) -> Work:
             try:
                 jobs.append(_job(row, [_attempt(one) for one in attempts.get(name, ())]))
                 params[name] = (str(row["config"]), dict(json.loads(row["params"])))
-                shown[name] = View(row["state"], row["why"])
+                shown[name] = View(row["state"], row["why"], _reasons(row["waits"]))
                 needed |= set(jobs[-1].needs)
             except Exception as error:  # whatever is wrong with this row, the others go on
                 damaged[name] = f"its row is damaged ({type(error).__name__}: {error})"
@@ -83,8 +84,14 @@ def _job(row: Row, attempts: list[Attempt]) -> Job:
         cancel=row["cancel"] is not None,
         repeatable=recipe_of(row["kind"]).repeatable,
         settled=row["settled"],
+        priority=row["priority"],
+        asks=Asks.of(json.loads(row["params"]), row["bound"]),
         attempts=tuple(attempts),
     )
+
+
+def _reasons(text: str) -> Reasons:
+    return tuple((str(reason), tuple(str(name) for name in names)) for reason, names in json.loads(text))
 
 
 def _attempt(row: Row) -> Attempt:
@@ -219,9 +226,9 @@ async def show(store: StateStore, work: Work, views: Mapping[str, View]) -> bool
 async def _show(db: Transaction, job: Job, before: View, now: View) -> None:
     ended = now.state in ENDED
     await db.run(
-        "UPDATE jobs SET state = ?, why = ?, ended_at = CASE WHEN ? THEN "
+        "UPDATE jobs SET state = ?, why = ?, waits = ?, ended_at = CASE WHEN ? THEN "
         "coalesce((SELECT ended_at FROM attempts WHERE key = ?), ?) END WHERE id = ?",
-        (now.state, now.why, ended, job.last.key if job.last else "", time.time(), job.id),
+        (now.state, now.why, json.dumps(now.reasons), ended, job.last.key if job.last else "", time.time(), job.id),
     )
     if before.state == now.state or not (ended or now.state == "unknown"):
         return
@@ -343,6 +350,8 @@ def _job_row(row: Row, paths: Paths) -> JobRow:
         ended_at=moment(row["ended_at"]),
         progress=read(folder / "progress.jsonl") if folder else None,
         why=row["why"],
+        waits=_reasons(row["waits"]),
+        priority=row["priority"],
         exit_code=json.loads(row["exit"]).get("code") if row["exit"] else None,
         log_path=str(folder / "log") if folder else None,
         argv=tuple(json.loads(row["spec"])["argv"]) if row["spec"] else (),

@@ -124,7 +124,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE jobs ADD COLUMN host TEXT",  # the only host that it may run on
+        "ALTER TABLE jobs ADD COLUMN bound TEXT",  # the only host that it may run on
         "ALTER TABLE jobs ADD COLUMN waits TEXT NOT NULL DEFAULT '[]'",  # JSON, [[reason, [host, ...]], ...]
         "ALTER TABLE attempts ADD COLUMN staged INTEGER NOT NULL DEFAULT 0",  # runs in a folder of its own
         "ALTER TABLE attempts ADD COLUMN pushed_at REAL",  # its inputs are on the host, verified there

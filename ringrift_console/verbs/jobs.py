@@ -1,4 +1,4 @@
-"""``ringrift pipeline``, ``jobs list | show | logs | cancel | retry``, ``events`` and ``supervise``."""
+"""``ringrift pipeline``, ``jobs submit | list | show | logs | cancel | retry``, ``events`` and ``supervise``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from backend.configs import parse_config
 from backend.errors import Exit, UsageError
 from backend.jobs.plans import open_existing, plan_cancel, plan_pipeline, plan_retry, resolve
 from backend.jobs.store import attempt_rows, job_row, job_rows, pipeline_rows
+from backend.jobs.submit import plan_submit
 from backend.paths import Paths
 from backend.snapshot import ENDED, EventRow, JobRow, JobState, PipelineRow
 from backend.state.store import StateStore
@@ -49,6 +50,23 @@ def pipeline(args: argparse.Namespace, paths: Paths) -> int:
     return carry_out(args, paths, plan, after=after)
 
 
+def submit(args: argparse.Namespace, paths: Paths) -> int:
+    """Submits one job; with ``--wait`` stays until it has ended and exits with its outcome."""
+    plan = plan_submit(
+        paths,
+        kind=args.kind,
+        config=args.config,
+        host=args.host,
+        priority=args.priority,
+        after=args.after,
+        gpu_gb=args.gpu_gb,
+        memory_gb=args.memory_gb,
+        role=args.role,
+        args=args.args,
+    )
+    return carry_out(args, paths, plan, after=_until_good)
+
+
 def cancel(args: argparse.Namespace, paths: Paths) -> int:
     """Cancels a job, or all of a pipeline; with ``--wait`` stays until all have ended."""
 
@@ -62,12 +80,13 @@ def cancel(args: argparse.Namespace, paths: Paths) -> int:
 def retry(args: argparse.Namespace, paths: Paths) -> int:
     """Runs an ended job again; with ``--wait`` stays until it has ended and exits with its outcome."""
 
-    async def after(store: StateStore, outcome: Outcome) -> tuple[Exit, dict[str, Any]]:
-        rows = await _follow(store, [str(name) for name in outcome.operation.result["jobs"]])
-        good = all(row.state in GOOD for row in rows)
-        return Exit.DONE if good else Exit.FAILED, {"jobs": [_brief(row) for row in rows]}
+    return carry_out(args, paths, plan_retry(paths, job=args.job), after=_until_good)
 
-    return carry_out(args, paths, plan_retry(paths, job=args.job), after=after)
+
+async def _until_good(store: StateStore, outcome: Outcome) -> tuple[Exit, dict[str, Any]]:
+    rows = await _follow(store, [str(name) for name in outcome.operation.result["jobs"]])
+    good = all(row.state in GOOD for row in rows)
+    return Exit.DONE if good else Exit.FAILED, {"jobs": [_brief(row) for row in rows]}
 
 
 def _brief(row: JobRow) -> dict[str, Any]:
@@ -163,6 +182,7 @@ def _lines(row: JobRow, attempts: list[dict[str, Any]]) -> list[str]:
         "job": f"{row.id}  {row.title}",
         "state": f"{row.state}{f': {row.why}' if row.why else ''}",
         "pipeline": row.pipeline or "none",
+        "priority": str(row.priority),
         "created": _time(row.created_at),
         "started": _time(row.started_at),
         "ended": _time(row.ended_at),
@@ -171,6 +191,7 @@ def _lines(row: JobRow, attempts: list[dict[str, Any]]) -> list[str]:
         "log": row.log_path or "none yet",
     }
     lines = [f"{name:<10}{value}" for name, value in pairs.items()]
+    lines += [f"{'waits' if i == 0 else '':<10}{text}" for i, text in enumerate(waits(row))]
     lines += [f"{'result' if i == 0 else '':<10}{name} {value}" for i, (name, value) in enumerate(row.result.items())]
     for one in attempts:
         end = one["exit"] or {}
@@ -181,6 +202,15 @@ def _lines(row: JobRow, attempts: list[dict[str, Any]]) -> list[str]:
     if row.state == "unknown":
         lines += _derivation(row, attempts[-1])
     return lines
+
+
+def waits(row: JobRow) -> list[str]:
+    """Why a waiting job has no place, a line per reason with the hosts it holds for."""
+    shown = 12
+    return [
+        f"{' '.join(hosts[:shown])}{f' and {len(hosts) - shown} more' if len(hosts) > shown else ''}: {reason}"
+        for reason, hosts in row.waits
+    ]
 
 
 def _derivation(row: JobRow, last: dict[str, Any]) -> list[str]:

@@ -1,0 +1,216 @@
+"""Which host a waiting job goes to, and for every other host why it does not; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backend.fleet.hosts import Host
+
+Reasons = tuple[tuple[str, tuple[str, ...]], ...]
+"""Why a job waits: a reason, and the hosts it is true of, in the order of the hosts file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """What a job asks of its host besides taking its kind.
+
+    Attributes:
+        host: the only host it may run on.
+        gpu_vram_gb, memory_gb: least memory of the GPU and of the machine, in GB; 0 asks for nothing.
+        role: the role that the hosts file has to give the host.
+    """
+
+    host: str | None = None
+    gpu_vram_gb: float = 0.0
+    memory_gb: float = 0.0
+    role: str | None = None
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any], host: str | None = None) -> Asks:
+        """What a job's parameters and the host it is bound to ask for."""
+        return cls(
+            host, float(params.get("gpu_vram_gb") or 0), float(params.get("memory_gb") or 0), params.get("role") or None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HostSlots:
+    """A host as far as placement needs to know it.
+
+    Attributes:
+        slots: jobs at a time.
+        kinds: those that it takes; None for all.
+        caps: jobs of one kind at a time, where that is fewer than ``slots``.
+        gpu_vram_gb, memory_gb: None where nobody said; then a job that asks for some is not sent here.
+        prefers: kinds that it is meant for.
+        local: it is this machine, where all data is.
+        closed: why it takes no new job now, e.g. ``drained``; empty when it does.
+    """
+
+    name: str
+    slots: int = 1
+    kinds: frozenset[str] | None = None
+    caps: Mapping[str, int] = field(default_factory=dict)
+    gpu_vram_gb: float | None = None
+    memory_gb: float | None = None
+    role: str | None = None
+    prefers: frozenset[str] = frozenset()
+    local: bool = False
+    closed: str = ""
+
+    def takes(self, kind: str) -> bool:
+        return self.kinds is None or kind in self.kinds
+
+    def cap(self, kind: str) -> int:
+        return min(self.slots, self.caps.get(kind, self.slots))
+
+
+def slots_of(host: Host, kinds: Collection[str], *, closed: str = "") -> HostSlots:
+    """What the hosts file says of a host, for placement.
+
+    Args:
+        kinds: all there are; those that the host has switched off or excludes are left out.
+        closed: why it takes nothing now for another reason than the file's.
+    """
+    settings = host.settings
+    excluded = _kinds(settings.get("excluded_workloads"))
+    status = str(settings.get("status") or "ready")
+    given = settings.get("max_parallel") or {}
+    return HostSlots(
+        host.name,
+        host.max_parallel_jobs,
+        frozenset(kind for kind in kinds if host.enabled(kind) and kind not in excluded),
+        {_KIND.get(str(kind), str(kind)): int(number) for kind, number in given.items()},
+        settings.get("gpu_vram_gb"),
+        settings.get("memory_gb"),
+        settings.get("role"),
+        _kinds(settings.get("preferred_workloads")),
+        host.is_local,
+        closed or ("" if status in OPEN_STATUSES else f"{status} by the hosts file"),
+    )
+
+
+OPEN_STATUSES = ("ready", "active", "online", "up", "enabled")
+"""Words of a host's ``status`` that mean that it may be used."""
+
+_KIND = {"training": "train", "evaluation": "gauntlet", "tournament": "gauntlet"}
+
+
+def _kinds(listed: Any) -> frozenset[str]:
+    return frozenset(_KIND.get(str(name), str(name)) for name in listed or ())
+
+
+@dataclass(slots=True)
+class Load:
+    """Jobs that live on each host, by kind."""
+
+    jobs: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, host: str, kind: str) -> None:
+        self.jobs.setdefault(host, Counter())[kind] += 1
+
+    def total(self, host: str) -> int:
+        return sum(self.jobs.get(host, Counter()).values())
+
+    def of(self, host: str, kind: str) -> int:
+        return self.jobs.get(host, Counter())[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Where a job goes; without a host, ``why`` says in a few words what it waits for."""
+
+    host: str | None
+    why: str = ""
+    reasons: Reasons = ()
+
+
+def unfit(host: HostSlots, kind: str, asks: Asks) -> str | None:
+    """Why a host can never take such a job while the hosts file stays as it is, or None."""
+    if asks.host is not None and host.name != asks.host:
+        return f"the job is bound to {asks.host}"
+    if not host.takes(kind):
+        return f"takes no {kind} jobs"
+    if asks.role is not None and host.role != asks.role:
+        return f"its role is not {asks.role}"
+    for wanted, has, what in (
+        (asks.gpu_vram_gb, host.gpu_vram_gb, "GPU memory"),
+        (asks.memory_gb, host.memory_gb, "memory"),
+    ):
+        if wanted and has is None:
+            return f"its {what} is not known ({wanted:g} GB asked for)"
+        if wanted and has is not None and has < wanted:
+            return f"less than {wanted:g} GB of {what}"
+    return None
+
+
+def full(host: HostSlots, kind: str, load: Load) -> str | None:
+    """Why there is no place on a host now, or None."""
+    if load.total(host.name) >= host.slots:
+        return f"full ({host.slots} at a time)"
+    if load.of(host.name, kind) >= host.cap(kind):
+        return f"full for {kind} ({host.cap(kind)} at a time)"
+    return None
+
+
+def choose(kind: str, asks: Asks, hosts: Sequence[HostSlots], load: Load) -> Choice:
+    """The best host with room for a job.
+
+    Hosts that are meant for the kind come first; an export goes where the games are, training and gauntlets to the
+    largest GPU; then the host that is least busy for its size, then the order of the hosts file.
+    """
+    fitting: list[HostSlots] = []
+    why: list[tuple[str, str]] = []
+    for host in hosts:
+        reason = unfit(host, kind, asks)
+        if reason is None:
+            fitting.append(host)
+        else:
+            why.append((reason, host.name))
+    free: list[tuple[tuple[float, ...], str]] = []
+    for number, host in enumerate(fitting):
+        reason = host.closed or full(host, kind, load)
+        if reason:
+            why.append((reason, host.name))
+        else:
+            free.append(((*_taste(host, kind), load.total(host.name) / host.slots, number), host.name))
+    if free:
+        return Choice(min(free)[1])
+    return Choice(None, _summary(kind, asks, hosts, fitting), _grouped(why))
+
+
+def _taste(host: HostSlots, kind: str) -> tuple[float, ...]:
+    away = kind == "export" and not host.local
+    gpu = host.gpu_vram_gb or 0.0 if kind in ("train", "gauntlet") else 0.0
+    return float(kind not in host.prefers), float(away), -gpu
+
+
+def _grouped(why: Sequence[tuple[str, str]]) -> Reasons:
+    found: dict[str, list[str]] = {}
+    for reason, name in why:
+        found.setdefault(reason, []).append(name)
+    return tuple((reason, tuple(names)) for reason, names in found.items())
+
+
+def _summary(kind: str, asks: Asks, hosts: Sequence[HostSlots], fitting: Sequence[HostSlots]) -> str:
+    if asks.host is not None and all(host.name != asks.host for host in hosts):
+        return f"for the host {asks.host}, which is not in the hosts file"
+    if not fitting:
+        able = [host for host in hosts if host.takes(kind) and asks.host in (None, host.name)]
+        if not able:
+            return f"{asks.host} takes no {kind} jobs" if asks.host else f"no host takes {kind} jobs"
+        return f"no host fits: {able[0].name}: {unfit(able[0], kind, asks)}" + (
+            f", and {len(able) - 1} more" if len(able) > 1 else ""
+        )
+    opened = [host for host in fitting if not host.closed]
+    if not opened:
+        more = f", and {len(fitting) - 1} more" if len(fitting) > 1 else ""
+        return f"for a host: {fitting[0].name} is {fitting[0].closed}{more}"
+    if len(opened) > 1:
+        return f"for a place on one of {len(opened)} hosts"
+    only = opened[0]
+    limit = only.cap(kind)
+    return f"for a place on {only.name} ({limit}{f' {kind}' if limit < only.slots else ''} at a time)"

@@ -1,0 +1,128 @@
+"""One job by itself: what may be said, what comes of it, and that it is made once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from backend.errors import NotFoundError, UsageError
+from backend.jobs.store import job_row, load_work
+from backend.jobs.submit import apply_submit, plan_submit, read_words
+from backend.paths import Paths
+from backend.plans import Plan
+from backend.state.store import StateStore
+from backend.supervisor import stop
+
+
+@pytest.fixture
+async def store(paths: Paths) -> AsyncIterator[StateStore]:
+    async with await StateStore.open(paths) as opened:
+        yield opened
+
+
+async def submitted(store: StateStore, **given: Any) -> str:
+    plan = await plan_submit(store.paths, **given)
+    again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
+    bound = store.bound(await store.submit(plan))
+    result = await apply_submit(store.paths, again, bound)
+    assert await apply_submit(store.paths, again, bound) == result  # as after a crash
+    return str(result["jobs"][0])
+
+
+def hosts(paths: Paths, text: str) -> None:
+    paths.root.mkdir(parents=True, exist_ok=True)
+    paths.hosts_yaml.write_text(text)
+
+
+async def test_a_job_is_added_once_with_all_that_was_said(store: StateStore) -> None:
+    hosts(store.paths, "hosts:\n  local: {}\n  gpu1: {ssh_host: x, gpu_vram_gb: 24}\n")
+    first = await submitted(store, kind="selfplay", config="hex8_2p", args="--games 20 --seed 3 --players random")
+    second = await submitted(
+        store, kind="train", config="hex8_2p", host="gpu1", priority=4, after=[first], gpu_gb=8.0, args=["--epochs=2"]
+    )
+    work = await load_work(store)
+    jobs = {one.id: one for one in work.jobs}
+    assert list(jobs) == [first, second] == ["s1", "t2"]
+    assert work.params[first][1] == {"games": 20, "seed": 3, "options": ["--players", "random"]}
+    assert jobs[second].needs == (first,)
+    assert (jobs[second].priority, jobs[second].asks.host, jobs[second].asks.gpu_vram_gb) == (4, "gpu1", 8.0)
+    assert work.params[second][1]["epochs"] == 2
+    row = await job_row(store, second)
+    assert row is not None and row.priority == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "what"),
+    [
+        ("selfplay", ["--epochs", "2"], "no such option"),
+        ("selfplay", ["--games", "0"], "not a value"),
+        ("selfplay", ["--games", "many"], "not a value"),
+        ("selfplay", ["--games"], "lacks its value"),
+        ("train", ["data.npz"], "no word"),
+        ("gauntlet", [], "1 word"),
+        ("gauntlet", ["a", "b"], "1 word"),
+    ],
+)
+def test_words_that_a_kind_does_not_take_are_named(kind: str, words: list[str], what: str) -> None:
+    with pytest.raises(UsageError, match=what):
+        read_words(kind, words)
+
+
+async def test_what_is_not_there_is_named(store: StateStore) -> None:
+    hosts(store.paths, "hosts:\n  local: {}\n")
+    with pytest.raises(UsageError, match="kind"):
+        await plan_submit(store.paths, kind="bake", config="hex8_2p")
+    with pytest.raises(NotFoundError, match="no such host: gpu9"):
+        await plan_submit(store.paths, kind="export", config="hex8_2p", host="gpu9")
+    with pytest.raises(NotFoundError, match="no such job: s9"):
+        await plan_submit(store.paths, kind="export", config="hex8_2p", after=["s9"])
+    with pytest.raises(NotFoundError, match="no such file"):
+        await plan_submit(store.paths, kind="gauntlet", config="hex8_2p", args=["models/none.pth"])
+    with pytest.raises(UsageError, match="no command"):
+        await plan_submit(store.paths, kind="command", config="hex8_2p")
+
+
+async def test_nothing_comes_after_a_job_that_failed(store: StateStore) -> None:
+    name = await submitted(store, kind="command", config="hex8_2p", args=["false"])
+    async with store.database.write() as db:
+        await db.run("UPDATE jobs SET state = 'failed'")
+    with pytest.raises(UsageError, match="it has ended"):
+        await plan_submit(store.paths, kind="export", config="hex8_2p", after=[name])
+
+
+async def test_a_job_that_no_host_takes_today_is_warned_of(store: StateStore) -> None:
+    hosts(store.paths, "hosts:\n  local: {training_enabled: false}\n")
+    plan = await plan_submit(store.paths, kind="train", config="hex8_2p")
+    assert plan.warnings == ("no host takes it as things are (local: takes no train jobs)",)
+    assert (await plan_submit(store.paths, kind="export", config="hex8_2p")).warnings == ()
+
+
+def ringrift(paths: Paths, *words: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "ringrift_console.cli", "--root", str(paths.root), *words]
+    return subprocess.run(argv, capture_output=True, text=True)
+
+
+def test_the_verb_plans_submits_and_waits(paths: Paths) -> None:
+    submit = ("jobs", "submit", "command", "hex8_2p", "--json", "--wait", "--priority", "2", "--")
+    planned = ringrift(paths, *submit[:5], "--dry-run", "--", "echo", "--wait")
+    assert json.loads(planned.stdout)["params"]["params"] == {"argv": ["echo", "--wait"]}
+    try:
+        done = ringrift(paths, *submit, sys.executable, "-I", "-S", "-c", "print('here')")
+        assert done.returncode == 0, done.stderr
+        job = json.loads(done.stdout)["jobs"][0]
+        assert (job["id"], job["state"]) == ("c1", "done")
+        assert ringrift(paths, "jobs", "logs", "c1").stdout == "here\n"
+        assert "priority  2" in ringrift(paths, "jobs", "show", "c1").stdout
+        failed = ringrift(paths, *submit, sys.executable, "-I", "-S", "-c", "raise SystemExit(3)")
+        assert failed.returncode == 1
+        paths.hosts_yaml.write_text("hosts:\n  local: {}\n  far: {ssh_host: nowhere.invalid}\n")
+        assert ringrift(paths, "jobs", "submit", "command", "hex8_2p", "--host", "far", "--", "true").returncode == 0
+        shown = ringrift(paths, "jobs", "show", "c3").stdout
+        assert "waits     local: the job is bound to far" in shown or "waiting" in shown
+    finally:
+        stop(paths)
