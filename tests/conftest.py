@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from backend.jobs import agent
 from backend.paths import Paths
+from tests.lab.sshd import Sshd
+
+
+def end_jobs(agent_root: Path) -> None:
+    """Leaves no runner and no command of an agent's root behind."""
+    for folder in (agent_root / "jobs").glob("*.*"):
+        runner = agent.read_json(str(folder / "runner.json"))
+        if runner and agent.is_alive(runner):
+            os.kill(runner["pid"], signal.SIGKILL)
+        for pid in agent.holders(agent.cookie_of(str(agent_root), folder.name)):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +40,23 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def paths(tmp_path: Path) -> Paths:
     """An empty root."""
     return Paths(tmp_path / "root")
+
+
+@pytest.fixture
+def make_sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Sshd]]:
+    """Makes hosts that are reached by SSH, started; nobody's ``~/.ssh`` and no ssh-agent has a say."""
+    home = tmp_path / "own-home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    made: list[Sshd] = []
+
+    def one(name: str = "alpha", **options: Any) -> Sshd:
+        made.append(Sshd(tmp_path / f"host-{name}", name, **options))
+        made[-1].start()
+        return made[-1]
+
+    yield one
+    for server in made:
+        server.stop()
+        end_jobs(server.folder / "agent")
