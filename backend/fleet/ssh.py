@@ -40,6 +40,7 @@ from backend.fleet.known_hosts import HostKey, enrol_key, enrolled_keys
 from backend.paths import Paths
 
 STDERR_BYTES = 8192
+REFUSALS = 6  # of a session in a row, while nobody here has one that will end: about a second
 TCP_INFO_RTT_OFFSET = 68  # tcpi_rtt of struct tcp_info, linux/tcp.h, in microseconds
 _T = TypeVar("_T")
 
@@ -298,6 +299,7 @@ class SshPool:
 
     async def _open(self, host: Host, link: _Link, argv: Sequence[str], *, own: int) -> SshStream:
         command = command_line(argv)
+        refused = alone = 0
         while True:
             connection = await self._connection(host)
             try:
@@ -305,16 +307,16 @@ class SshPool:
             except asyncssh.ChannelOpenError as error:
                 if link.connection is not connection or connection.is_closed():
                     raise LinkLost("the connection broke", where=host.name, hint=error.reason) from error
-                if link.abandoned and link.busy <= own:  # sessions of commands that nobody waits for any more
-                    link.abandoned = 0
-                    connection.abort()
-                elif link.busy > own:
-                    async with link.freed:
-                        await link.freed.wait()
-                else:
+                refused += 1
+                alone = alone + 1 if link.busy <= own else 0
+                if alone > REFUSALS:
                     raise ChannelRefused(
                         "the host opens no further session", where=host.name, hint="raise MaxSessions in sshd_config"
                     ) from error
+                if alone and link.abandoned:  # sessions of commands that nobody waits for any more
+                    link.abandoned = 0
+                    connection.abort()
+                await asyncio.sleep(min(0.5, 0.01 * 2.0**refused))  # a session is freed a little after its end
             except (OSError, asyncssh.Error) as error:
                 raise LinkLost("the connection broke", where=host.name, hint=_reason(error)) from error
             else:

@@ -109,7 +109,7 @@ async def _ask(pool: Opener, host: Host, request: dict[str, Any]) -> Stream:
     try:
         stream.write(b"%d\n" % len(program) + program + json.dumps(request).encode() + b"\n")
         noise = 0
-        while (line := await stream.readline()).strip() != courier.MAGIC.encode():
+        while not (line := await stream.readline()).strip().endswith(courier.MAGIC.encode()):
             noise += len(line)
             if not line or noise > NOISE_BYTES:
                 raise await no_program(stream, host)

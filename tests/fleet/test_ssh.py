@@ -254,7 +254,7 @@ async def test_files_go_there_and_back_verified_past_a_noisy_shell(
     make_sshd: Make, pool: SshPool, tmp_path: Path
 ) -> None:
     server = make_sshd(shell="/bin/bash")
-    (server.home / ".bashrc").write_text("echo welcome; printf '\\377\\0'; echo\n")
+    (server.home / ".bashrc").write_text("echo welcome; printf '\\377\\0'\n")
     host = await enrolled(pool, server)
     local = tmp_path / "data"
     local.write_bytes(os.urandom(3_000_001))

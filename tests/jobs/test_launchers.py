@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -11,26 +12,49 @@ from pathlib import Path
 
 import pytest
 
+from backend.fleet.hosts import Host
+from backend.fleet.ssh import SshPool
 from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError, UnreachableError
 from backend.jobs.launchers.local import LocalLauncher
+from backend.jobs.launchers.ssh import SshLauncher
 from backend.jobs.model import Phase
 from backend.paths import Paths
+from tests.lab.sshd import Sshd
 
 Make = Callable[[int], Launcher]
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=["local", "ssh"])
 async def make(request: pytest.FixtureRequest, paths: Paths) -> AsyncIterator[Make]:
     """Makes launchers of one kind for supervisors of the given epochs."""
-    made: list[LocalLauncher] = []
+    made: list[Launcher] = []
+    pools: list[SshPool] = []
+
+    def local(epoch: int) -> Launcher:
+        return LocalLauncher(paths, "owner", epoch)
+
+    async def ssh() -> Callable[[int], Launcher]:
+        server: Sshd = request.getfixturevalue("make_sshd")()
+        async with SshPool(paths) as pool:
+            pool.confirm_enrolment(await pool.enrol(server.host()))
+
+        def one(epoch: int) -> Launcher:  # every supervisor has connections of its own
+            pools.append(SshPool(paths))
+            return SshLauncher(pools[-1], server.host(), "owner", epoch)
+
+        return one
+
+    kind = local if request.param == "local" else await ssh()
 
     def one(epoch: int) -> Launcher:
-        made.append(LocalLauncher(paths, "owner", epoch))
+        made.append(kind(epoch))
         return made[-1]
 
     yield one
     for launcher in made:
         await launcher.close()
+    for pool in pools:
+        await pool.close()
 
 
 def spec(key: str, code: str, **env: str) -> AttemptSpec:
@@ -153,6 +177,48 @@ async def test_a_request_that_nobody_waited_for_does_not_confuse_the_next(paths:
             assert (await launcher.observe(["a1.1"]))["a1.1"].phase is Phase.ABSENT
     finally:
         await launcher.close()
+
+
+async def test_a_cut_link_is_unreachable_once_and_the_job_is_there_again(
+    make_sshd: Callable[..., Sshd], paths: Paths
+) -> None:
+    server = make_sshd()
+    async with SshPool(paths) as pool:
+        pool.confirm_enrolment(await pool.enrol(server.host()))
+        launcher = SshLauncher(pool, server.host(), "owner", 1)
+        await launcher.start(spec("a1.1", "import time; time.sleep(600)"))
+        server.cut()
+        with pytest.raises(UnreachableError):
+            await launcher.observe(["a1.1"])
+        assert (await launcher.observe(["a1.1"]))["a1.1"].phase is Phase.RUNNING
+        await launcher.cancel("a1.1", by="test", reason="over", grace_s=5)
+        await seen(launcher, "a1.1", Phase.EXITED)
+        await launcher.close()
+
+
+async def test_the_agent_lies_under_its_hash_and_is_uploaded_once(make_sshd: Callable[..., Sshd], paths: Paths) -> None:
+    server = make_sshd(shell="/bin/bash")
+    (server.home / ".bashrc").write_text("echo welcome; printf '\\377\\0'\n")
+    host = Host(server.name, {name: value for name, value in server.settings().items() if name != "storage_paths"})
+    async with SshPool(paths) as pool:
+        pool.confirm_enrolment(await pool.enrol(host))
+        for _ in range(2):
+            launcher = SshLauncher(pool, host, "owner", 1)
+            assert await launcher.owned() == ()
+            await launcher.close()
+            text = next((server.home / ".local/state/ringrift/agent").iterdir()) / "agent.py"
+            before = text.stat().st_ino
+        assert text.stat().st_ino == before
+        assert text.parent.name == hashlib.sha256(text.read_bytes()).hexdigest()
+
+
+async def test_a_host_without_python_is_told_so(make_sshd: Callable[..., Sshd], paths: Paths) -> None:
+    server = make_sshd()
+    async with SshPool(paths) as pool:
+        pool.confirm_enrolment(await pool.enrol(server.host()))
+        launcher = SshLauncher(pool, server.host(python_path="/nowhere/python3"), "owner", 1)
+        with pytest.raises(UnreachableError, match="no python3"):
+            await launcher.owned()
 
 
 def test_a_spec_survives_being_stored_with_the_same_digest() -> None:

@@ -128,10 +128,26 @@ class Launcher(Protocol):
         ...
 
 
+class LineReader(Protocol):
+    """Where answers come from. A loss is an :class:`OSError`, the end an empty line."""
+
+    async def readline(self) -> bytes: ...
+
+
+class LineWriter(Protocol):
+    """Where requests go."""
+
+    def write(self, data: bytes, /) -> None: ...
+
+    async def drain(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class AgentChannel:
     """Requests and answers of one ``agent serve``, over whatever carries its input and output."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, where: str) -> None:
+    def __init__(self, reader: LineReader, writer: LineWriter, where: str) -> None:
         self._reader, self._writer, self.where = reader, writer, where
         self._turn = asyncio.Lock()
         self._number = 0
@@ -142,7 +158,7 @@ class AgentChannel:
         greeting = f"{agent.MAGIC} {agent.PROTOCOL}".encode()
         try:
             async with asyncio.timeout(REQUEST_S):
-                while (line := await self._reader.readline()).strip() != greeting:
+                while not (line := await self._reader.readline()).strip().endswith(greeting):
                     if not line:
                         raise UnreachableError("the agent did not come up", where=self.where)
         except (TimeoutError, ValueError, OSError) as error:

@@ -1,0 +1,63 @@
+"""What all launchers have in common that talk to one ``agent serve``, whatever carries its input and output."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from typing import Any
+
+from backend.jobs.launchers.base import AgentChannel, AttemptSpec, LogChunk, log_chunk, observation
+from backend.jobs.model import Observation
+
+
+class ServingLauncher(ABC):
+    """See :class:`backend.jobs.launchers.base.Launcher`.
+
+    Args:
+        owner: the root's name towards agents.
+        epoch: of this supervisor; the agent refuses lower ones.
+    """
+
+    def __init__(self, name: str, owner: str, epoch: int) -> None:
+        self.name = name
+        self._owner, self._epoch = owner, epoch
+        self._channel: AgentChannel | None = None
+        self._opening = asyncio.Lock()
+
+    @abstractmethod
+    async def _open(self) -> AgentChannel:
+        """Brings an agent up and hears its greeting."""
+
+    async def start(self, spec: AttemptSpec) -> Observation:
+        return observation(await self._ask("start", spec=spec.to_json(), digest=spec.digest, epoch=self._epoch))
+
+    async def observe(self, keys: Collection[str]) -> dict[str, Observation]:
+        reports = (await self._ask("status", keys=sorted(keys)))["reports"]
+        return {key: observation(report) for key, report in reports.items()}
+
+    async def cancel(self, key: str, *, by: str, reason: str, grace_s: float = 10.0) -> Observation:
+        wish = {"by": by, "reason": reason, "grace_s": grace_s}
+        return observation(await self._ask("cancel", key=key, owner=self._owner, epoch=self._epoch, **wish))
+
+    async def read_log(self, key: str, offset: int, limit: int, *, name: str = "log") -> LogChunk:
+        return log_chunk(await self._ask("read", key=key, offset=offset, limit=limit, name=name))
+
+    async def owned(self) -> tuple[str, ...]:
+        return tuple((await self._ask("list", owner=self._owner))["attempts"])
+
+    async def acknowledge(self, keys: Collection[str]) -> None:
+        await self._ask("ack", keys=sorted(keys), owner=self._owner, epoch=self._epoch)
+
+    async def close(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    async def _ask(self, operation: str, **fields: Any) -> dict[str, Any]:
+        async with self._opening:
+            if self._channel is None or self._channel.broken:
+                await self.close()
+                self._channel = await self._open()
+            channel = self._channel
+        return await channel.ask(operation, **fields)
