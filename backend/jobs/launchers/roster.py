@@ -1,0 +1,90 @@
+"""The launchers of a root: this machine's, and one for every host of hosts.yaml whose key is enrolled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backend.errors import RingRiftError
+from backend.fleet.hosts import Host, load_hosts
+from backend.fleet.known_hosts import HostKey, enrolled_keys
+from backend.jobs.launchers.base import Launcher
+from backend.jobs.launchers.local import LocalLauncher
+from backend.jobs.launchers.ssh import SshLauncher
+from backend.paths import Paths
+
+if TYPE_CHECKING:
+    from backend.fleet.ssh import SshPool
+
+log = logging.getLogger("ringrift.supervisor")
+
+Stamp = tuple[int, int] | None
+
+
+class Roster(Mapping[str, Launcher]):
+    """Launchers by host name; :meth:`refresh` follows hosts.yaml and the enrolled keys.
+
+    Drained hosts stay: what runs there is seen to its end.
+
+    Args:
+        pool: gives the connections; called only when there is a host to connect to.
+    """
+
+    def __init__(self, paths: Paths, owner: str, epoch: int, pool: Callable[[], SshPool]) -> None:
+        self.paths = paths
+        self._owner, self._epoch, self._pool = owner, epoch, pool
+        self._launchers: dict[str, Launcher] = {"local": LocalLauncher(paths, owner, epoch)}
+        self._made: dict[str, tuple[Host, HostKey]] = {}
+        self._seen: tuple[Stamp, Stamp] | None = None
+
+    def __getitem__(self, name: str) -> Launcher:
+        return self._launchers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._launchers)
+
+    def __len__(self) -> int:
+        return len(self._launchers)
+
+    def stamps(self) -> tuple[Stamp, Stamp]:
+        """Changes when a file that the roster is made from does."""
+        return _stamp(self.paths.hosts_yaml), _stamp(self.paths.console / "known_hosts")
+
+    async def refresh(self) -> None:
+        """Reads the files again if they have changed; with a mistake in them, everything stays as it is."""
+        stamps = await asyncio.to_thread(self.stamps)
+        if stamps == self._seen:
+            return
+        self._seen = stamps
+        try:
+            hosts = await asyncio.to_thread(load_hosts, self.paths.hosts_yaml)
+            keys = await asyncio.to_thread(enrolled_keys, self.paths.console / "known_hosts")
+        except RingRiftError as error:
+            log.error("%s", error.line())
+            return
+        wanted = {host.name: (host, keys[host.name]) for host in hosts.hosts if not host.is_local and host.name in keys}
+        for name in [name for name, made in self._made.items() if wanted.get(name) != made]:
+            log.info("host %s: settings or key changed, or taken out", name)
+            del self._made[name]
+            await self._launchers.pop(name).close()
+            if name not in wanted:
+                await self._pool().drop(name)
+        for name, (host, key) in wanted.items():
+            if name not in self._made:
+                self._made[name] = (host, key)
+                self._launchers[name] = SshLauncher(self._pool(), host, self._owner, self._epoch)
+
+    async def close(self) -> None:
+        """Lets go of all hosts; jobs go on."""
+        await asyncio.gather(*(launcher.close() for launcher in self._launchers.values()))
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_mtime_ns, about.st_size
