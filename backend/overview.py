@@ -29,6 +29,8 @@ from backend.thresholds import thresholds
 from backend.training.volume import volume
 
 EVENTS_SHOWN = 50
+BUSY = frozenset({"placing", "running", "collecting", "cancelling"})
+"""States of jobs that take a place on a host."""
 
 T = TypeVar("T")
 
@@ -98,8 +100,8 @@ async def _read_hosts(paths: Paths, jobs: tuple[JobRow, ...]) -> tuple[HostRow, 
         async with await StateStore.open(paths) as store:
             rows = await host_rows(store)
     else:
-        rows = make_rows(await asyncio.to_thread(load_hosts, paths.hosts_yaml), {}, {}, time.time())
-    taken = Counter(job.host for job in jobs if job.state in ("placing", "running", "cancelling"))
+        rows = make_rows(await asyncio.to_thread(load_hosts, paths.hosts_yaml), time.time())
+    taken = Counter(job.host for job in jobs if job.state in BUSY)
     return tuple(replace(row, jobs=taken[row.name]) for row in rows)
 
 
@@ -133,7 +135,7 @@ def _config(paths: Paths, config: Config, jobs: tuple[JobRow, ...], models: tupl
         best=best_model(own),
         production=next((model for model in own if model.stage == "production"), None),
         models=len(own),
-        running=sum(job.config == config.key and job.state in ("placing", "running", "cancelling") for job in jobs),
+        running=sum(job.config == config.key and job.state in BUSY for job in jobs),
         note="; ".join(text for text in (f"games: {counted.note}" if counted.note else "", note) if text),
     )
 

@@ -85,6 +85,7 @@ def keys() -> str:
         "move": "Moving about",
         "list": "Tables",
         "pulse": "Pulse",
+        "hosts": "Hosts",
         "jobs": "Jobs",
         "log": "Log",
         "models": "Models",

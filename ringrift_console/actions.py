@@ -341,6 +341,7 @@ ACTIONS: tuple[Action, ...] = (
             Param("--games", "games to add", type="int", metavar="N"),
             Param("--until", "play until the database holds N games", type="int", metavar="N"),
             Param("--players", "player per seat, or one for all", default="heuristic:e0.05", metavar="NAMES"),
+            Param("--first", "lowest game of the seed to play", type="int", default=0, metavar="N"),
             Param("--workers", "processes; default one a core", type="int", metavar="N"),
             SEED,
             JSON,

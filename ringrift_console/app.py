@@ -70,6 +70,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
     DEFAULT_MODE = "pulse"
     MODES: ClassVar[dict[str, Callable[[], Any]]] = {
         "pulse": _screen("screens.pulse", "PulseScreen"),
+        "hosts": _screen("screens.hosts", "HostsScreen"),
         "jobs": _screen("screens.jobs", "JobsScreen"),
         "models": _screen("screens.models", "ModelsScreen"),
     }
@@ -289,6 +290,9 @@ class ConsoleApp(App[int], inherit_bindings=False):
 
     async def do_go_pulse(self) -> None:
         await self.go("pulse")
+
+    async def do_go_hosts(self) -> None:
+        await self.go("hosts")
 
     async def do_go_jobs(self) -> None:
         await self.go("jobs")

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -66,6 +67,7 @@ class Glyphs:
     down: str = "▼"
     up: str = "▲"
     attention: str = "▲"
+    levels: str = "▁▂▃▄▅▆▇█"
 
     @property
     def ascii(self) -> bool:
@@ -109,6 +111,18 @@ class Glyphs:
             line = pieces[-1]
         return [*lines, line]
 
+    def spark(self, values: Sequence[float | None], width: int, top: float | None = None) -> str:
+        """The newest ``width`` values as one character each, from 0 to ``top`` (by default their greatest).
+
+        What is unknown stays blank.
+        """
+        shown = values[-width:]
+        most = top or max((value for value in shown if value is not None), default=0.0) or 1.0
+        steps = len(self.levels) - 1
+        return "".join(
+            " " if value is None else self.levels[round(max(0.0, min(1.0, value / most)) * steps)] for value in shown
+        )
+
     def bar(self, fraction: float | None, width: int) -> tuple[str, str]:
         """The full and the empty part of a progress bar of ``width`` cells."""
         full = 0 if fraction is None else round(max(0.0, min(1.0, fraction)) * width)
@@ -118,21 +132,24 @@ class Glyphs:
 UTF8 = Glyphs(
     "utf8",
     {
-        "waiting": "○", "placing": "◌", "running": "●", "cancelling": "◌", "done": "✓", "failed": "✗", "cancelled": "–",
+        "waiting": "○", "placing": "◌", "running": "●", "collecting": "◌", "cancelling": "◌", "done": "✓", "failed": "✗", "cancelled": "–",
         "skipped": "=", "blocked": "■", "unknown": "?", "empty": "○", "scaling": "◌", "ready": "●", "development": "○",
         "staging": "◌", "production": "●", "archived": "–", "rejected": "✗", "up": "●", "down": "✗", "error": "✗",
         "warning": "▲", "info": "·", "pending": "○", "refused": "✗",
+        "new": "◌", "off": "–", "drained": "■",
     },
 )  # fmt: skip
 ASCII = Glyphs(
     "ascii",
     {
-        "waiting": ".", "placing": ":", "running": ">", "cancelling": ":", "done": "+", "failed": "x", "cancelled": "-",
+        "waiting": ".", "placing": ":", "running": ">", "collecting": ":", "cancelling": ":", "done": "+", "failed": "x", "cancelled": "-",
         "skipped": "=", "blocked": "#", "unknown": "?", "empty": ".", "scaling": ":", "ready": "+", "development": ".",
         "staging": ":", "production": "*", "archived": "-", "rejected": "x", "up": "+", "down": "x", "error": "x",
         "warning": "!", "info": "|", "pending": ".", "refused": "x",
+        "new": ":", "off": "-", "drained": "#",
     },
     bar_full="#", bar_empty="-", cursor=">", ellipsis="~", separator="|", line="-", down="v", up="^", attention="!",
+    levels="_.:-=+*#",
 )  # fmt: skip
 
 

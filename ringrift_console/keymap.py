@@ -32,8 +32,10 @@ _FORBIDDEN_SHAPES = re.compile(r"(alt\+\d|ctrl\+shift\+.+)\Z")
 
 SCREENS: dict[str, tuple[Scope, ...]] = {
     "pulse": ("pulse", "list", "move", "global"),
+    "hosts": ("hosts", "list", "move", "global"),
     "jobs": ("jobs", "list", "move", "global"),
     "models": ("models", "list", "move", "global"),
+    "host": ("hosts", "move", "global"),
     "job": ("jobs", "move", "global"),
     "model": ("models", "move", "global"),
     "log": ("log", "move", "global"),

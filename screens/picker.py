@@ -116,7 +116,10 @@ class PickerDialog(Dialog):
         self.dismiss(entry)
 
 
-_PLACES = {"pulse": "on Pulse", "jobs": "on Jobs", "models": "on Models", "log": "in a log", "list": "on tables"}
+_PLACES = {
+    "pulse": "on Pulse", "hosts": "on Hosts", "jobs": "on Jobs", "models": "on Models", "log": "in a log",
+    "list": "on tables",
+}  # fmt: skip
 
 
 def action_entries(app: ConsoleApp) -> list[Entry]:
@@ -146,9 +149,13 @@ def _name(action: Action) -> str:
 
 
 def object_entries(app: ConsoleApp) -> list[Entry]:
-    """Every config, job and model."""
+    """Every config, host, job and model."""
     snapshot = app.snapshot
     configs = [Entry("", "config", row.config, screen="pulse", subject=row.config) for row in snapshot.configs]
+    hosts = [
+        Entry("", "host", f"{host.name} {host.state} {host.role}", screen="hosts", subject=host.name)
+        for host in snapshot.hosts
+    ]
     jobs = [
         Entry("", "job", f"{job.id} {job.kind} {job.config} {job.state}", screen="jobs", subject=job.id)
         for job in snapshot.jobs
@@ -157,7 +164,7 @@ def object_entries(app: ConsoleApp) -> list[Entry]:
         Entry("", "model", f"{model.label} {model.stage} {model.sha256[:8]}", screen="models", subject=model.sha256)
         for model in snapshot.models
     ]
-    return configs + jobs + models
+    return configs + hosts + jobs + models
 
 
 async def help_dialog(app: ConsoleApp) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,8 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from backend.errors import RefusedError, RingRiftError, UnverifiedError
+from backend.errors import RingRiftError, UnverifiedError
 from backend.fleet import probe_host
+from backend.fleet.errors import NoPython
 from backend.fleet.hosts import Host
 from backend.fleet.remote import NOT_FOUND, Remote
 from backend.snapshot import GpuSample, HostSample
@@ -66,7 +68,7 @@ async def probe(remote: Remote, host: Host, what: Literal["facts", "sample"] = "
     """Asks a host.
 
     Raises:
-        RefusedError: it has no usable Python 3.
+        NoPython: it has no usable Python 3.
         UnverifiedError: it answered something else.
         RingRiftError: it cannot be reached, see the way's own errors.
     """
@@ -76,7 +78,7 @@ async def probe(remote: Remote, host: Host, what: Literal["facts", "sample"] = "
     done = await remote.exec(host, [*python, "-I", "-", what, folder_of(host)], stdin=script, timeout_s=PROBE_S)
     took = time.monotonic() - started
     if done.code == NOT_FOUND:
-        raise RefusedError(
+        raise NoPython(
             "there is no python3", where=host.name, hint="install Python 3.11, or give python_path in hosts.yaml"
         )
     if done.code != 0:
@@ -88,6 +90,17 @@ async def probe(remote: Remote, host: Host, what: Literal["facts", "sample"] = "
 @cache
 def _script() -> bytes:
     return Path(probe_host.__file__).read_bytes()
+
+
+def here(host: Host, what: Literal["facts", "sample"] = "facts") -> Report:
+    """The same of this machine, without asking anybody; blocks for some milliseconds."""
+    started, folder = time.time(), folder_of(host)
+    facts = probe_host.facts(folder) if what == "facts" else None
+    value = probe_host.sample(folder)
+    ended = time.time()
+    answer = {"begun": started, "ended": ended, "folder": os.path.expanduser(folder), "facts": facts, "sample": value}
+    line = f"{probe_host.MAGIC} {json.dumps(answer)}\n".encode()
+    return read_report(host.name, line, started, ended)
 
 
 def expand_home(python: str) -> list[str]:

@@ -40,7 +40,7 @@ class Remote(Protocol):
         """Runs a command to its end."""
         ...
 
-    async def put(self, host: Host, local: Path, remote: str, *, sha256: str) -> None:
+    async def put(self, host: Host, local: Path, remote: str, *, sha256: str) -> object:
         """Brings a file there, whole and verified or not at all."""
         ...
 

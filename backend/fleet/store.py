@@ -11,15 +11,19 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from backend.errors import NotFoundError
 from backend.fleet.hosts import Host, Hosts, load_hosts
+from backend.fleet.known_hosts import HostKey, enrolled_keys
 from backend.fleet.probe import Report, sample_of
 from backend.snapshot import HostRow, HostSample, HostState, HostTrouble
 from backend.state.db import Row, Transaction
 from backend.state.store import StateStore, add_event, moment
 
+KNOWN_HOSTS = "known_hosts"
+"""The file of enrolled keys, under ``Paths.console``."""
 STALE_S = 900.0
 """An answer that is older says nothing about now."""
 SAMPLES_KEPT = 240
@@ -29,24 +33,32 @@ OFF = frozenset({"retired", "archived", "offline"})
 """Values of ``status`` of hosts that are not in use."""
 
 
-async def host_rows(store: StateStore) -> tuple[HostRow, ...]:
-    """All hosts of the hosts file, in its order, with what is known of them.
+async def host_rows(store: StateStore, hosts: Hosts | None = None) -> tuple[HostRow, ...]:
+    """All hosts of the hosts file (or of ``hosts``), in its order, with what is known of them.
 
     Raises:
         SettingsError: the hosts file cannot be understood.
     """
-    hosts = await asyncio.to_thread(load_hosts, store.paths.hosts_yaml)
+    if hosts is None:
+        hosts = await asyncio.to_thread(load_hosts, store.paths.hosts_yaml)
+    keys = await asyncio.to_thread(enrolled_keys, store.paths.console / KNOWN_HOSTS)
     async with store.database.read() as db:
         records = {row["name"]: row for row in await db.all("SELECT * FROM hosts")}
         samples = await _samples(db)
-    return make_rows(hosts, records, samples, time.time())
+    return make_rows(hosts, time.time(), records, samples, keys)
 
 
 def make_rows(
-    hosts: Hosts, records: Mapping[str, Row], samples: Mapping[str, tuple[HostSample, ...]], now: float
+    hosts: Hosts,
+    now: float,
+    records: Mapping[str, Row] = MappingProxyType({}),
+    samples: Mapping[str, tuple[HostSample, ...]] = MappingProxyType({}),
+    keys: Mapping[str, HostKey] = MappingProxyType({}),
 ) -> tuple[HostRow, ...]:
-    """Rows from the file, the database and the time (unix seconds)."""
-    return tuple(_row(host, records.get(host.name), samples.get(host.name, ()), now) for host in hosts.hosts)
+    """Rows from the file, the time (unix seconds), the database and the enrolled keys."""
+    return tuple(
+        _row(host, records.get(host.name), samples.get(host.name, ()), keys.get(host.name), now) for host in hosts.hosts
+    )
 
 
 def find_host(hosts: Hosts, name: str) -> Host:
@@ -62,12 +74,11 @@ def find_host(hosts: Hosts, name: str) -> Host:
     return host
 
 
-def _row(host: Host, record: Row | None, samples: tuple[HostSample, ...], now: float) -> HostRow:
+def _row(host: Host, record: Row | None, samples: tuple[HostSample, ...], key: HostKey | None, now: float) -> HostRow:
     settings = host.settings
     facts = json.loads(record["facts"]) | json.loads(record["code"]) if record else {}
-    state, why = host_state(host, record, now)
+    state, why = host_state(host, record, key is not None, now)
     drained = json.loads(record["drained"]) if record and record["drained"] else None
-    enrolled = json.loads(record["enrolled"]) if record and record["enrolled"] else None
     troubles = json.loads(record["troubles"]) if record else []
     read = json.loads(record["settings"]) if record and record["settings"] else None
     return HostRow(
@@ -80,7 +91,7 @@ def _row(host: Host, record: Row | None, samples: tuple[HostSample, ...], now: f
         runtime=str(settings.get("runtime", "builtin")),
         slots=host.max_parallel_jobs,
         drained=(drained.get("reason") or "no reason given") if drained else None,
-        fingerprint=enrolled["fingerprint"] if enrolled else None,
+        fingerprint=key.fingerprint if key else None,
         facts=facts,
         facts_at=moment(record["facts_at"]) if record else None,
         seen_at=moment(record["seen_at"]) if record else None,
@@ -101,13 +112,15 @@ def address(host: Host) -> str:
     return f"{user}{target}{port}"
 
 
-def host_state(host: Host, record: Row | None, now: float) -> tuple[HostState, str]:
+def host_state(host: Host, record: Row | None, enrolled: bool, now: float) -> tuple[HostState, str]:
     """State of a host and why; an answer says nothing any more after :data:`STALE_S`."""
     status = str(host.settings.get("status", "")).lower()
     if status in OFF:
         return "off", f"its status is {status}"
     if host.is_local:
         return "up", ""  # whoever reads this runs on it
+    if not enrolled and (record is None or record["state"] not in ("up", "refused")):
+        return "new", f"its key is not enrolled: ringrift hosts enrol {host.name}"
     if record is None or record["checked_at"] is None:
         return "unknown", f"it was never asked: ringrift hosts probe {host.name}"
     state: HostState = record["state"]
@@ -184,7 +197,7 @@ async def record_trouble(store: StateStore, name: str, state: HostState, text: s
 
 
 async def record_enrolment(store: StateStore, name: str, fingerprint: str, by: str) -> None:
-    """Stores whose key was confirmed, by whom."""
+    """Stores who confirmed a host's key, and forgets what was said of it before."""
     value = {"fingerprint": fingerprint, "by": by, "at": time.time()}
     async with store.database.write() as db:
         await _ensure(db, name)

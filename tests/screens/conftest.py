@@ -15,6 +15,10 @@ from backend.paths import Paths
 from backend.snapshot import (
     ConfigRow,
     EventRow,
+    GpuSample,
+    HostRow,
+    HostSample,
+    HostTrouble,
     JobProgress,
     JobRow,
     ModelRow,
@@ -50,6 +54,38 @@ def make_job(job_id: str, kind: str = "train", state: str = "running", **extra: 
     return JobRow(id=job_id, kind=kind, state=state, **(values | extra))  # type: ignore[arg-type]
 
 
+def make_host(name: str, state: str = "up", **extra: Any) -> HostRow:
+    facts = {
+        "python_version": "3.11.9", "modules": {"venv": True, "ensurepip": True}, "machine": "x86_64", "cpus": 64,
+        "system": "Linux", "kernel": "6.8.0", "libc": "glibc", "libc_version": "2.39", "folder": "/home/me/ringrift",
+        "folder_filesystem": "ext4", "folder_writable": True, "tools": {"tar": "/bin/tar"}, "clock_offset_s": 0.01,
+        "clock_error_s": 0.02,
+    }  # fmt: skip
+    gpus = (GpuSample(0, "NVIDIA GH200", 96 * 2**30, 40 * 2**30, 87.0, 61.0),)
+    samples = tuple(
+        HostSample(ago(seconds=30 * (20 - n)), 3.0 + n, n * 10**10, 5 * 10**11, 9 * 10**11, 10**12, gpus)
+        for n in range(20)
+    )
+    values: dict[str, Any] = {
+        "role": "gpu_selfplay", "address": f"ubuntu@{name}.example:22", "facts": facts, "facts_at": ago(minutes=5),
+        "seen_at": ago(seconds=30), "latency_ms": 48.0, "samples": samples, "slots": 4, "jobs": 1,
+        "fingerprint": "SHA256:Zm9vYmFy",
+    }  # fmt: skip
+    return HostRow(name, state, **(values | extra))  # type: ignore[arg-type]
+
+
+def make_hosts() -> tuple[HostRow, ...]:
+    trouble = HostTrouble(ago(minutes=2), "no connection: cedar-1 (is it up?)")
+    return (
+        make_host("local", local=True, role="coordinator", address="", fingerprint=None, slots=1),
+        make_host("alder-1"),
+        make_host("birch-1", drained="new memory", groups=("gpu",)),
+        make_host("cedar-1", "down", why=trouble.text, troubles=(trouble,), changed=("ssh_port: 22 -> 2222",)),
+        make_host("dogwood-1", "new", why="its key is not enrolled", facts={}, facts_at=None, seen_at=None,
+                  latency_ms=None, samples=(), fingerprint=None),
+    )  # fmt: skip
+
+
 def make_snapshot(**changes: Any) -> Snapshot:
     models = (make_model(2), make_model(1, stage="production"), make_model(1, "hex8_2p", "archived"))
     configs = [ConfigRow(config.key, 0, 200, "empty", models=0) for config in CONFIGS]
@@ -68,7 +104,7 @@ def make_snapshot(**changes: Any) -> Snapshot:
     )
     values: dict[str, Any] = {
         "root": "/data/ringrift", "revision": 41, "taken_at": NOW, "configs": tuple(configs), "jobs": jobs,
-        "models": models,
+        "models": models, "hosts": make_hosts(),
         "events": tuple(EventRow(n, ago(minutes=60 - n), "JOB_ENDED", f"s{n:02}", {}) for n in range(1, 12)),
         "supervisor": SupervisorRow(True, 4711, ago(hours=3), 4.0, 2),
         "needs": (Need("selfplay hex8_2p s09 failed: killed (SIGKILL)", "s09", "jobs", "error"),),
@@ -121,4 +157,4 @@ def log_file(tmp_path: Path) -> Path:
     return path
 
 
-__all__ = ["NOW", "ago", "make_job", "make_model", "make_snapshot", "replace"]
+__all__ = ["NOW", "ago", "make_host", "make_job", "make_model", "make_snapshot", "replace"]

@@ -20,6 +20,8 @@ SCREENS = {
         "Pulse",
         ["square8_2p", "ready", "312", "scaling", "120/200", "93%", "train 71%", "waits for t12", "Needs you (1)"],
     ),
+    "hosts": (["2"], "Hosts", ["alder-1", "drained", "cedar-1", "down", "dogwood-1", "new", "1 87%", "900 GB"]),
+    "host": (["2", "G", "k", "d"], "cedar-1", ["ssh_port", "22.00 of 64 CPUs", "NVIDIA GH200", "rsync missing"]),
     "jobs": (["3"], "Jobs", ["t12", "71%", "waits for t12", "killed (SIGKILL)"]),
     "log": (["3", "l"], "t12", ["train square8_2p", "it has not written anything yet"]),
     "job": (["3", "d"], "t12", ["12.5 steps/s", "t12.1", "loss"]),
@@ -98,6 +100,9 @@ async def test_hostile_text_is_drawn_and_never_obeyed(
         needs=tuple(replace(need, text=HOSTILE) for need in snapshot.needs),
         events=tuple(replace(event, subject=HOSTILE, type=HOSTILE) for event in snapshot.events),
         configs=tuple(replace(row, note=HOSTILE) for row in snapshot.configs),
+        hosts=tuple(
+            replace(host, role=HOSTILE, why=HOSTILE, facts=host.facts | {"kernel": HOSTILE}) for host in snapshot.hosts
+        ),
     )
     app = build(source=source)
     seen = ""

@@ -32,12 +32,15 @@ def test_every_key_is_allowed_documented_and_does_something(action: Action) -> N
 def test_every_key_has_a_handler(action: Action) -> None:
     from ringrift_console.app import ConsoleApp
     from screens.base import BaseScreen
+    from screens.hosts import HostsScreen
     from screens.jobs import JobsScreen
     from screens.log import LogScreen
     from screens.models import ModelsScreen
     from screens.pulse import PulseScreen
 
-    screens = {"pulse": PulseScreen, "jobs": JobsScreen, "models": ModelsScreen, "log": LogScreen}
+    screens = {
+        "pulse": PulseScreen, "hosts": HostsScreen, "jobs": JobsScreen, "models": ModelsScreen, "log": LogScreen,
+    }  # fmt: skip
     holder = ConsoleApp if action.scope == "global" else screens.get(action.scope, BaseScreen)
     name = "do_" + action.name.replace(".", "_")
     assert action.plan or hasattr(holder, name) or hasattr(BaseScreen, name)

@@ -1,0 +1,140 @@
+"""What a host's facts mean for us: what is missing there, and the command that mends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from backend.snapshot import HostSample
+
+AGENT_PYTHON = (3, 9)
+CODE_PYTHON = (3, 11)
+MACHINES = ("x86_64", "aarch64", "arm64")
+GLIBC = (2, 28)
+"""What the wheels of torch, numpy and numba ask for: manylinux_2_28 (PEP 600)."""
+DISK_BYTES = 4_000_000_000
+"""Room for an environment with torch's CPU build (1.4 GB, and as much while it is unpacked) and some games."""
+CLOCK_S = 5.0
+NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "glusterfs", "lustre", "afs", "9p"})
+"""Where locks of one machine are not seen, or not surely, by another."""
+
+Level = Literal["error", "warning", "ok"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing about a host.
+
+    Attributes:
+        level: an ``error`` keeps our code from running there.
+        mend: what to do about it, mostly a command.
+    """
+
+    level: Level
+    text: str
+    mend: str = ""
+
+
+def findings(facts: dict[str, Any], sample: HostSample | None) -> tuple[Finding, ...]:
+    """Everything worth saying of a host, errors first."""
+    found = [
+        *_python(facts),
+        _machine(facts),
+        _libc(facts),
+        *_folder(facts, sample),
+        _clock(facts),
+        *_tools(facts),
+        *_gpus(facts, sample),
+    ]
+    order: dict[Level, int] = {"error": 0, "warning": 1, "ok": 2}
+    return tuple(sorted(found, key=lambda finding: order[finding.level]))
+
+
+def version(text: Any) -> tuple[int, ...]:
+    """The numbers of a version, e.g. ``(3, 11, 7)``."""
+    numbers = []
+    for part in str(text).split("."):
+        digits = "".join(character for character in part if character.isdigit())
+        if not digits:
+            break
+        numbers.append(int(digits))
+    return tuple(numbers)
+
+
+def _python(facts: dict[str, Any]) -> list[Finding]:
+    text = str(facts.get("python_version", "unknown"))
+    number = version(text)
+    install = "apt-get install python3.11 python3.11-venv, then python_path: /usr/bin/python3.11 in hosts.yaml"
+    if number < AGENT_PYTHON:
+        return [Finding("error", f"Python {text} is too old for the agent (3.9) and our code (3.11)", install)]
+    if number < CODE_PYTHON:
+        return [Finding("error", f"Python {text} is too old for our code (3.11)", install)]
+    modules = facts.get("modules") or {}
+    if not (modules.get("venv") and modules.get("ensurepip")):
+        name = ".".join(map(str, number[:2]))
+        mend = f"apt-get install python{name}-venv"
+        return [Finding("warning", f"Python {text} cannot make environments with pip", mend)]
+    return [Finding("ok", f"Python {text}")]
+
+
+def _machine(facts: dict[str, Any]) -> Finding:
+    machine = str(facts.get("machine", "unknown"))
+    if machine not in MACHINES:
+        return Finding("error", f"there are no builds of torch for {machine}", "use a host with x86_64 or aarch64")
+    return Finding("ok", f"{facts.get('system')} {facts.get('kernel')} on {machine}, {facts.get('cpus')} CPUs")
+
+
+def _libc(facts: dict[str, Any]) -> Finding:
+    name, text = str(facts.get("libc", "unknown")), str(facts.get("libc_version", ""))
+    if facts.get("system") != "Linux":
+        return Finding("ok", "no glibc needed")
+    if name != "glibc":
+        return Finding("error", f"its C library is {name}, torch needs glibc", "use a distribution with glibc")
+    if version(text) < GLIBC:
+        return Finding("error", f"glibc {text} is older than 2.28", "use a newer release of the distribution")
+    return Finding("ok", f"glibc {text}")
+
+
+def _folder(facts: dict[str, Any], sample: HostSample | None) -> list[Finding]:
+    folder, kind = facts.get("folder", "~"), str(facts.get("folder_filesystem", "unknown"))
+    found = []
+    if kind in NETWORK_FILESYSTEMS:
+        mend = f"storage_paths: {{agent: /var/tmp/ringrift-{facts.get('user', 'me')}}} in hosts.yaml, on a local disk"
+        found.append(Finding("error", f"{folder} is on {kind}: the agent's locks do not hold there", mend))
+    if not facts.get("folder_writable", True):
+        found.append(Finding("error", f"{folder} cannot be written", f"chown {facts.get('user')} {folder}"))
+    free = sample.disk_free if sample else None
+    if free is None:
+        found.append(Finding("warning", f"the free space at {folder} is unknown", f"df {folder}"))
+    elif free < DISK_BYTES:
+        text = f"{free / 1e9:.1f} GB free at {folder}, an environment takes {DISK_BYTES / 1e9:.0f} GB"
+        found.append(Finding("error", text, "free some space, or point storage_paths.agent to a larger disk"))
+    else:
+        found.append(Finding("ok", f"{free / 1e9:.0f} GB free at {folder} ({kind})"))
+    return found
+
+
+def _clock(facts: dict[str, Any]) -> Finding:
+    offset, error = facts.get("clock_offset_s"), facts.get("clock_error_s")
+    if offset is None:
+        return Finding("warning", "its clock was not compared", "probe it again")
+    way = "ahead" if offset > 0 else "behind"
+    text = f"its clock is {abs(offset):.1f} s {way} of ours (±{error or 0:.1f} s)"
+    if abs(offset) > CLOCK_S:
+        return Finding("warning", text + "; only displayed times are wrong", "timedatectl set-ntp true")
+    return Finding("ok", text)
+
+
+def _tools(facts: dict[str, Any]) -> list[Finding]:
+    tools = facts.get("tools") or {}
+    missing = [name for name in ("rsync", "tar") if not tools.get(name)]
+    if missing:
+        return [Finding("warning", f"{' and '.join(missing)} missing", f"apt-get install {' '.join(missing)}")]
+    return [Finding("ok", "rsync, tar")]
+
+
+def _gpus(facts: dict[str, Any], sample: HostSample | None) -> list[Finding]:
+    if facts.get("gpu_problem"):
+        return [Finding("warning", str(facts["gpu_problem"]), "nvidia-smi; dmesg | grep -i nvrm")]
+    gpus = sample.gpus if sample else ()
+    return [Finding("ok", f"GPU {gpu.index}: {gpu.name}, {(gpu.memory_total or 0) / 2**30:.0f} GiB") for gpu in gpus]

@@ -1,0 +1,109 @@
+"""Looks at the hosts as time goes by, for as long as a supervisor lives: what the Hosts screen shows is this."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from backend.errors import RingRiftError
+from backend.fleet.hosts import Host, Hosts, load_hosts
+from backend.fleet.look import look_at_all
+from backend.fleet.remote import Remote
+from backend.fleet.store import OFF, host_rows, record_settings
+from backend.paths import Paths
+from backend.state.store import StateStore
+
+if TYPE_CHECKING:
+    from backend.fleet.ssh import SshPool
+
+SAMPLE_S = 30.0
+"""Seconds between two samples of a host that answers."""
+FACTS_S = 3600.0
+"""Seconds between two readings of what changes rarely."""
+DOWN_S = 120.0
+"""Seconds between two tries of a host that does not answer."""
+
+log = logging.getLogger("ringrift.supervisor")
+
+
+class Watch:
+    """The looks that are due. Never raises: a watch that fails must not stop the jobs.
+
+    Args:
+        remote: the way to the hosts; a pool of its own by default, made when there is a host besides this machine.
+    """
+
+    def __init__(self, paths: Paths, store: StateStore, remote: Remote | None = None) -> None:
+        self.paths, self.store, self.remote = paths, store, remote
+        self._facts_at: dict[str, float] = {}
+        self._hosts: Hosts | None = None
+        self._complaint = ""
+        self._own: SshPool | None = None
+
+    async def run(self) -> None:
+        """Looks for ever; ends by being cancelled."""
+        try:
+            while True:
+                await self.round_or_complain()
+                await asyncio.sleep(SAMPLE_S)
+        finally:
+            if self._own is not None:
+                await self._own.close()
+
+    async def round_or_complain(self) -> None:
+        """A round whose failure is only logged."""
+        try:
+            await self.round()
+        except RingRiftError as error:
+            self._complain(error.line())
+        except Exception:
+            log.exception("the watch over the hosts stumbled")
+
+    async def round(self) -> None:
+        """Asks every host whose time has come."""
+        hosts = await self._read_hosts()
+        if hosts is None:
+            return
+        now = time.time()
+        rows = {row.name: row for row in await host_rows(self.store, hosts)}
+        due: list[Host] = []
+        for host in hosts.hosts:
+            row = rows.get(host.name)
+            if row is None or str(host.settings.get("status", "")).lower() in OFF:
+                continue
+            if not host.is_local and (row.fingerprint is None or row.state == "refused"):
+                continue  # an operator's turn
+            last = max([trouble.at.timestamp() for trouble in row.troubles[:1]], default=0.0)
+            if row.state != "down" or now - last >= DOWN_S:
+                due.append(host)
+        rich = [host for host in due if now - self._facts_at.get(host.name, 0.0) >= FACTS_S]
+        poor = [host for host in due if host not in rich]
+        if self.remote is None and any(not host.is_local for host in due):
+            from backend.fleet.ssh import SshPool
+
+            self.remote = self._own = SshPool(self.paths)
+        answers = await look_at_all(self.store, self.remote, poor, "sample", silent=True)
+        answers |= await look_at_all(self.store, self.remote, rich, "facts", silent=True)
+        for host in rich:
+            if not isinstance(answers[host.name], RingRiftError):
+                self._facts_at[host.name] = now
+
+    async def _read_hosts(self) -> Hosts | None:
+        """The hosts file as it is now; with a mistake in it, as it was last."""
+        try:
+            hosts = await asyncio.to_thread(load_hosts, self.paths.hosts_yaml)
+        except RingRiftError as error:
+            self._complain(error.line())
+            return self._hosts
+        self._complaint = ""
+        if hosts != self._hosts:
+            self._hosts = hosts
+            await record_settings(self.store, hosts.hosts)
+        return hosts
+
+    def _complain(self, text: str) -> None:
+        if text != self._complaint:
+            self._complaint = text
+            log.error("%s", text)

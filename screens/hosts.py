@@ -1,0 +1,273 @@
+"""Hosts: where jobs run, how these machines are, and what is missing there."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterable
+
+from textual.app import SuspendNotSupported
+from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
+
+from backend.errors import RingRiftError
+from backend.fleet.doctor import findings
+from backend.fleet.hosts import load_hosts
+from backend.fleet.shell import shell_argv
+from backend.fleet.store import find_host as host_in_file
+from backend.snapshot import HostRow, HostSample, Snapshot
+from ringrift_console.actions import find_host
+from ringrift_console.widgets.line import Bar, Lines, Span
+from ringrift_console.widgets.table import Column, Table
+from screens.base import BaseScreen
+from screens.cells import UNKNOWN, size, state_span
+from screens.detail import DetailScreen
+from screens.facts import Fact, to_lines
+
+SPARK = 30
+
+
+class HostActions(BaseScreen):
+    """What the table and the page of one host have in common."""
+
+    def do_hosts_shell(self) -> None:
+        """Leaves the terminal to ssh and comes back when it ends."""
+        if self.subject is None:
+            return
+        paths = self.app.paths
+        try:
+            argv = shell_argv(host_in_file(load_hosts(paths.hosts_yaml), self.subject), paths)
+            with self.app.suspend():
+                code = subprocess.run(argv, check=False).returncode
+        except SuspendNotSupported:
+            self.say("this terminal cannot be lent to a shell", "warn")
+        except FileNotFoundError:
+            self.say(f"there is no {argv[0]} on this machine: install openssh-client", "notice_bad")
+        except RingRiftError as error:
+            self.say(error.line(), "notice_bad")
+        else:
+            self.app.redraw()
+            self.say(f"back from {self.subject}" + (f", exit code {code}" if code else ""))
+
+
+class HostsScreen(HostActions):
+    """The table of hosts; on a wide screen all about the one under the cursor beside it."""
+
+    KIND = "hosts"
+    TITLE = "Hosts"
+
+    def body(self) -> Iterable[Widget]:
+        with Horizontal(classes="body"):
+            with Vertical(id="list-pane"):
+                yield Table(self._columns(), lambda host: host.name, id="hosts", empty="hosts.yaml cannot be read")
+            with Vertical(id="side-pane", classes="wide-only"):
+                yield Bar(id="facts-title", classes="title")
+                yield Lines(id="facts")
+
+    def on_mount(self) -> None:
+        self.main_table.focus()
+
+    def _columns(self) -> list[Column[HostRow]]:
+        look = self.app.look
+        return [
+            Column(
+                "HOST", lambda host: host.name, 10, flex=2,
+                find=lambda host: f"{host.name} {' '.join(host.groups)}", sort=lambda host: host.name,
+            ),
+            Column("STATE", lambda host: state_span(look, state_word(host)), 9, find=state_word, sort=state_word),
+            Column("ROLE", lambda host: host.role or UNKNOWN, 8, flex=1, find=lambda host: host.role, sort=_role),
+            Column("GPUS", _gpus, 6, align="right", sort=lambda host: len(_newest(host).gpus)),
+            Column("MEM", _percent(_memory), 4, align="right", sort=_memory),
+            Column("DISK", _disk, 7, align="right", sort=lambda host: _newest(host).disk_free),
+            Column("LOAD", _load, 5, align="right", sort=lambda host: _newest(host).load),
+            Column("JOBS", lambda host: f"{host.jobs}/{host.slots}", 5, align="right", sort=lambda host: host.jobs),
+            Column("AGE", self._age, 4, align="right", sort=lambda host: host.seen_at),
+        ]  # fmt: skip
+
+    def _age(self, host: HostRow) -> Span:
+        return self.app.clock.age(host.seen_at), "dim"
+
+    @property
+    def main_table(self) -> Table[HostRow]:
+        return self.query_one("#hosts", Table)
+
+    @property
+    def subject(self) -> str | None:
+        current = self.main_table.current if self.is_mounted else None
+        return current.name if current else None
+
+    def show_snapshot(self, snapshot: Snapshot) -> None:
+        self.main_table.show(snapshot.hosts)
+        self._show_facts()
+
+    def update_chrome(self) -> None:
+        super().update_chrome()
+        if self.is_mounted:
+            self._show_facts()
+
+    def _show_facts(self) -> None:
+        if not self.wide:
+            return
+        host = self.main_table.current
+        lines = self.query_one("#facts", Lines)
+        width = max(20, lines.size.width)
+        text = f" {host.name} " if host else " No host "
+        self.query_one("#facts-title", Bar).show([(text, "title")], rule=True)
+        lines.show(to_lines(host_facts(self, host), self.app.look, width) if host else ())
+
+    async def do_open(self) -> None:
+        self.do_hosts_show()
+
+    def do_hosts_show(self) -> None:
+        if self.subject is not None:
+            self.app.push_screen(HostDetail(self.subject))
+
+
+class HostDetail(HostActions, DetailScreen):
+    """One host."""
+
+    KIND = "host"
+
+    @property
+    def crumb(self) -> str:
+        return f"Hosts › {self.key}"
+
+    def facts(self, snapshot: Snapshot) -> list[Fact] | None:
+        host = find_host(snapshot, self.key)
+        return host_facts(self, host) if host else None
+
+    def do_hosts_show(self) -> None:
+        self.dismiss()
+
+
+def state_word(host: HostRow) -> str:
+    """The state to show: a host that answers but gets no jobs is drained first of all."""
+    return "drained" if host.drained is not None and host.state == "up" else host.state
+
+
+_NOTHING = HostSample(at=None)  # type: ignore[arg-type]  # every value unknown
+
+
+def _newest(host: HostRow) -> HostSample:
+    return host.samples[-1] if host.samples else _NOTHING
+
+
+def _role(host: HostRow) -> str:
+    return host.role
+
+
+def _memory(host: HostRow) -> float | None:
+    return memory_share(_newest(host))
+
+
+def memory_share(sample: HostSample) -> float | None:
+    """Share of memory in use, 0 to 1."""
+    if not sample.memory_total or sample.memory_used is None:
+        return None
+    return sample.memory_used / sample.memory_total
+
+
+def disk_share(sample: HostSample) -> float | None:
+    """Share of the disk in use, 0 to 1."""
+    if not sample.disk_total or sample.disk_free is None:
+        return None
+    return 1 - sample.disk_free / sample.disk_total
+
+
+def gpu_share(sample: HostSample) -> float | None:
+    """How busy the GPUs are on average, 0 to 1."""
+    known = [gpu.busy for gpu in sample.gpus if gpu.busy is not None]
+    return sum(known) / len(known) / 100 if known else None
+
+
+def _percent(value: Callable[[HostRow], float | None]) -> Callable[[HostRow], Span]:
+    def cell(host: HostRow) -> Span:
+        share = value(host)
+        return (UNKNOWN, "dim") if share is None else (f"{100 * share:.0f}%", "warn" if share >= 0.9 else "text")
+
+    return cell
+
+
+def _disk(host: HostRow) -> Span:
+    free, share = _newest(host).disk_free, disk_share(_newest(host))
+    if free is None:
+        return UNKNOWN, "dim"
+    return size(free).replace(".0 ", " "), "warn" if share is not None and share >= 0.9 else "text"
+
+
+def _load(host: HostRow) -> Span:
+    load = _newest(host).load
+    return (UNKNOWN, "dim") if load is None else (f"{load:.1f}", "text")
+
+
+def _gpus(host: HostRow) -> Span:
+    gpus = _newest(host).gpus
+    if not gpus:
+        return UNKNOWN, "dim"
+    busy = gpu_share(_newest(host))
+    return f"{len(gpus)}" + ("" if busy is None else f" {100 * busy:.0f}%"), "text"
+
+
+def host_facts(screen: BaseScreen, host: HostRow) -> list[Fact]:
+    """Everything known of one host: how it is, its course, what is missing there, what went wrong."""
+    app, clock, sample = screen.app, screen.app.clock, _newest(host)
+    word, role = state_span(app.look, state_word(host))
+    facts: list[Fact] = [
+        ("state", (word, role)),
+        *([("why", (host.why, "warn"))] if host.why else []),
+        *([("drained", (host.drained, "warn"))] if host.drained is not None else []),
+        *[("changed", (f"{change}; the supervisor goes by the old value", "warn")) for change in host.changed],
+        ("address", host.address or "this machine"),
+        ("role", host.role or UNKNOWN),
+        *([("groups", " ".join(host.groups))] if host.groups else []),
+        ("jobs", f"{host.jobs} of {host.slots}"),
+        ("key", "not needed" if host.local else host.fingerprint or ("not enrolled", "warn")),
+        ("code", _code(host)),
+        ("latency", UNKNOWN if host.latency_ms is None else f"{host.latency_ms:.0f} ms for a whole answer"),
+        ("seen", clock.long(host.seen_at)),
+    ]
+    if host.samples:
+        facts += [("Resources", None), *_resources(screen, host, sample)]
+    if host.facts_at is not None:
+        facts += [("Set-up", None)]
+        for found in findings(host.facts, sample if host.samples else None):
+            facts.append((found.level, (found.text, {"error": "bad", "warning": "warn"}.get(found.level, "text"))))
+            facts += [("", (f"→ {found.mend}", "accent"))] if found.mend else []
+        facts.append(("read", clock.long(host.facts_at)))
+    if host.troubles:
+        facts += [("Last errors", None)]
+        facts += [(clock.short(trouble.at), (trouble.text, "text")) for trouble in host.troubles]
+    return facts
+
+
+def _code(host: HostRow) -> str | Span:
+    if host.facts.get("bundle"):
+        return str(host.facts["bundle"])[:16]
+    return "this installation" if host.local else ("not set up", "warn")
+
+
+def _resources(screen: BaseScreen, host: HostRow, now: HostSample) -> list[Fact]:
+    """The newest values, each with its course over the last samples."""
+    spark = screen.app.look.glyphs.spark
+    cpus = host.facts.get("cpus")
+    loads = [sample.load for sample in host.samples]
+    top = max([float(cpus or 1), *(load for load in loads if load is not None)])
+    facts: list[Fact] = []
+    if now.load is not None:
+        facts.append(("load", f"{spark(loads, SPARK, top)} {now.load:.2f}" + (f" of {cpus} CPUs" if cpus else "")))
+    if now.memory_total:
+        used = "unknown" if now.memory_used is None else size(now.memory_used)
+        course = spark([memory_share(sample) for sample in host.samples], SPARK, 1.0)
+        facts.append(("memory", f"{course} {used} of {size(now.memory_total)}"))
+    if now.disk_free is not None:
+        course = spark([disk_share(sample) for sample in host.samples], SPARK, 1.0)
+        facts.append(("disk", f"{course} {size(now.disk_free)} free"))
+    if now.gpus:
+        course = spark([gpu_share(sample) for sample in host.samples], SPARK, 1.0)
+        facts.append(("GPUs", f"{course} busy"))
+    for gpu in now.gpus:
+        parts = [gpu.name, *([f"{gpu.busy:.0f}%"] if gpu.busy is not None else [])]
+        if gpu.memory_used is not None and gpu.memory_total:
+            parts.append(f"{size(gpu.memory_used)} of {size(gpu.memory_total)}")
+        parts += [f"{gpu.celsius:.0f} °C"] if gpu.celsius is not None else []
+        facts.append((f"GPU {gpu.index}", "  ".join(parts)))
+    return facts
