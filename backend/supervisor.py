@@ -24,7 +24,7 @@ from typing import Any
 from backend.errors import LockedError, RefusedError, RingRiftError
 from backend.fleet.hosts import load_hosts
 from backend.jobs.keeper import Keeper, SupersededError
-from backend.jobs.launchers.local import LocalLauncher
+from backend.jobs.launchers.roster import Roster
 from backend.jobs.recipes import environment
 from backend.locks import FileLock, is_held, read_owner
 from backend.paths import Paths
@@ -82,8 +82,8 @@ class Supervisor:
         lock: the root's supervisor lock, held.
     """
 
-    def __init__(self, paths: Paths, store: StateStore, keeper: Keeper, lock: FileLock) -> None:
-        self.paths, self.store, self.keeper, self._lock = paths, store, keeper, lock
+    def __init__(self, paths: Paths, store: StateStore, keeper: Keeper, roster: Roster, lock: FileLock) -> None:
+        self.paths, self.store, self.keeper, self.roster, self._lock = paths, store, keeper, roster, lock
         self.stop = asyncio.Event()
         self.wake = asyncio.Event()
         self._operating: set[str] = set()
@@ -101,6 +101,7 @@ class Supervisor:
                 pause = 0.0
                 try:
                     await self._start_operations(group)
+                    await self.roster.refresh()
                     again = await self.keeper.tick()
                 except SupersededError as error:
                     log.error("%s", error.line())
@@ -148,6 +149,8 @@ class Supervisor:
             due = loop.time() + POLL_S * 2
             await asyncio.sleep(POLL_S * 2)
             now = loop.time()
+            if self.roster.outdated():
+                self.wake.set()
             self._lags.append((now, max(0.0, now - due)))
             while self._lags[0][0] < now - LAG_WINDOW_S:
                 self._lags.popleft()
@@ -223,9 +226,8 @@ async def _main(paths: Paths, lock: FileLock, ready: Callable[[], None]) -> None
         epoch = await store.begin_supervision()
         log.info("supervisor of %s: pid %d, epoch %d", paths.root, os.getpid(), epoch)
         owner = await store.owner()
-        launcher = LocalLauncher(paths, owner, epoch)
-        keeper = Keeper(paths, store, {launcher.name: launcher}, owner, epoch)
-        supervisor = Supervisor(paths, store, keeper, lock)
+        roster = Roster(paths, owner, epoch)
+        supervisor = Supervisor(paths, store, Keeper(paths, store, roster, owner, epoch), roster, lock)
         loop = asyncio.get_running_loop()
 
         def leave() -> None:
@@ -237,7 +239,7 @@ async def _main(paths: Paths, lock: FileLock, ready: Callable[[], None]) -> None
         try:
             await supervisor.run(ready)
         finally:
-            await launcher.close()
+            await roster.close()
             log.info("supervisor of %s: stopped, jobs go on", paths.root)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from backend.errors import RingRiftError
 from backend.fleet.hosts import load_hosts
@@ -31,8 +31,12 @@ from backend.state.store import StateStore
 
 CANCEL_AGAIN_S = 3.0
 TROUBLE_S = 5.0
+PATIENCE_S = 2.0  # with a host that takes its time, while others wait
+SILENCE_S = 1.0
 TAIL_BYTES = 4096
 WHY_CHARACTERS = 200
+
+T = TypeVar("T")
 
 log = logging.getLogger("ringrift.supervisor")
 
@@ -66,66 +70,114 @@ class Keeper:
         self._cancelled: dict[str, float] = {}
         self._hosts: tuple[HostSlots, ...] = ()
         self._hosts_read: tuple[int, int] | None = None
-        self._greeted = False
+        self._greeted: set[str] = set()
+        self._silent: set[str] = set()
+        self._talking: set[str] = set()
+        self._apart: set[str] = set()
+        self._superseded: SupersededError | None = None
 
     async def tick(self) -> bool:
         """One look and what follows from it; True when it should be followed by another at once."""
+        if self._superseded is not None:
+            raise self._superseded
+        self._apart = set(self._talking)  # what is being said to these may change what is read next
         work = await rows.load_work(self.store)
         for name, why in work.damaged.items():
             log.error("job %s: %s", name, why)
             await rows.mark_damaged(self.store, name, why)
-        if not self._greeted:
-            await self._greet()
         jobs = await self._observe(work.jobs)
         world = World(jobs, work.ended, await self._slots(), self._checks)
         decision = reconcile(world)
         again = await rows.show(self.store, replace(work, jobs=jobs), decision.views)
         by_key = {attempt.key: attempt for job in jobs for attempt in job.attempts}
+        told: dict[str, list[Action]] = {}
         for action in decision.actions:
-            again = await self._guarded(action, work, by_key) or again
+            if isinstance(action, Start | Cancel):
+                told.setdefault(by_key[action.key].host, []).append(action)
+            else:
+                again = await self._guarded(action, work, by_key) or again
+        answers = await self._with_hosts({name: self._tell(some, work, by_key) for name, some in told.items()})
+        again = any(answers.values()) or again
         self.live = bool(decision.actions) or any(job.last and outcome(job.last) in (None, "unknown") for job in jobs)
         return again
 
     # looking
 
-    async def _greet(self) -> None:
-        """On the first tick: tells of attempts that a host has of ours and that nobody here knows."""
-        for name, launcher in self.launchers.items():
-            try:
-                owned = await launcher.owned()
-            except UnreachableError as error:
-                log.warning("%s", error.line())
-                return
-            known, unacknowledged = await rows.known_attempts(self.store)
-            for key in sorted(set(owned) - known):
-                await self.store.add_event("STRAY_ATTEMPT", key, {"host": name}, key=f"stray {name} {key}")
-            await self._acknowledge(launcher, [key for key in unacknowledged if key in owned])
-        self._greeted = True
+    async def _with_hosts(self, talks: Mapping[str, Coroutine[Any, Any, T]]) -> dict[str, T]:
+        """Talks to each host on its own; one that takes its time is left at it, and is heard in a later tick."""
+        tasks: dict[str, asyncio.Task[T | None]] = {}
+        for name, talk in talks.items():
+            if name in self._apart:
+                talk.close()
+            else:
+                self._talking.add(name)
+                tasks[name] = self.spawn(self._talk(name, talk), name=f"work with {name}")
+        late = (await asyncio.wait(tasks.values(), timeout=PATIENCE_S))[1] if tasks else set()
+        self._apart |= {name for name, task in tasks.items() if task in late}
+        for task in late:
+            task.add_done_callback(lambda _: self.wake())
+        if self._superseded is not None:
+            raise self._superseded
+        found = {name: task.result() for name, task in tasks.items() if task not in late}
+        return {name: answer for name, answer in found.items() if answer is not None}
+
+    async def _talk(self, name: str, talk: Coroutine[Any, Any, T]) -> T | None:
+        try:
+            return await talk
+        except SupersededError as error:
+            self._superseded = error
+        except RingRiftError as error:
+            log.error("%s: %s", name, error.line())
+        except Exception:  # what goes wrong with one host must not end the others
+            log.exception("talk with %s", name)
+        finally:
+            self._talking.discard(name)
+        return None
+
+    async def _greet(self, name: str, launcher: Launcher) -> None:
+        """When a host is first met: tells of attempts that it has of ours and that nobody here knows."""
+        owned = await launcher.owned()
+        known, unacknowledged = await rows.known_attempts(self.store)
+        for key in sorted(set(owned) - known):
+            await self.store.add_event("STRAY_ATTEMPT", key, {"host": name}, key=f"stray {name} {key}")
+        await self._acknowledge(launcher, [key for key in unacknowledged if key in owned])
+        self._greeted.add(name)
 
     async def _observe(self, jobs: tuple[Job, ...]) -> tuple[Job, ...]:
         """Asks every host about the attempts that may have moved, and stores what it says."""
-        by_host: dict[str, list[Attempt]] = {}
+        by_host: dict[str, list[Attempt]] = {name: [] for name in self.launchers if name not in self._greeted}
         for job in jobs:
             if job.last and outcome(job.last) in (None, "unknown") and not _unasked(job.last):
                 by_host.setdefault(job.last.host, []).append(job.last)
-        found: dict[str, Attempt] = {}
-        for host, attempts in by_host.items():
-            launcher = self.launchers.get(host)
-            try:
-                if launcher is None:
-                    raise UnreachableError("no such host", where=host)
-                seen = await launcher.observe([attempt.key for attempt in attempts])
-            except UnreachableError as error:
-                log.warning("%s", error.line())
-                await rows.record_silence(self.store, attempts)
-                found |= {attempt.key: replace(attempt, unreachable=True) for attempt in attempts}
-                continue
-            for attempt in attempts:
-                found[attempt.key] = await self._record(launcher, attempt, seen[attempt.key])
+        now = asyncio.get_running_loop().time()
+        due = {name: attempts for name, attempts in by_host.items() if self._not_before.get(f"host {name}", 0.0) <= now}
+        answers = await self._with_hosts({name: self._look(name, attempts) for name, attempts in due.items()})
+        found = {attempt.key: attempt for attempts in answers.values() for attempt in attempts}
         return tuple(
             replace(job, attempts=(*job.attempts[:-1], found.get(job.last.key, job.last))) if job.last else job
             for job in jobs
         )
+
+    async def _look(self, name: str, attempts: list[Attempt]) -> list[Attempt]:
+        """What a host says of attempts; its silence is noted and changes nothing else."""
+        launcher = self.launchers.get(name)
+        try:
+            if launcher is None:
+                raise UnreachableError("no such host", where=name)
+            if name not in self._greeted:
+                await self._greet(name, launcher)
+            seen = await launcher.observe([attempt.key for attempt in attempts]) if attempts else {}
+        except UnreachableError as error:
+            if name not in self._silent:
+                log.warning("%s", error.line())
+            self._silent.add(name)
+            self._not_before[f"host {name}"] = asyncio.get_running_loop().time() + SILENCE_S
+            await rows.record_silence(self.store, attempts)
+            return [replace(attempt, unreachable=True) for attempt in attempts]
+        if name in self._silent:
+            log.info("%s answers again", name)
+            self._silent.discard(name)
+        return [await self._record(launcher, attempt, seen[attempt.key]) for attempt in attempts]
 
     async def _record(self, launcher: Launcher, attempt: Attempt, seen: Observation) -> Attempt:
         why = ""
@@ -182,6 +234,13 @@ class Keeper:
         return self._hosts or (HostSlots("local"),)
 
     # acting
+
+    async def _tell(self, actions: list[Action], work: rows.Work, attempts: Mapping[str, Attempt]) -> bool:
+        """Does what is to be done on one host, in order."""
+        again = False
+        for action in actions:
+            again = await self._guarded(action, work, attempts) or again
+        return again
 
     async def _guarded(self, action: Action, work: rows.Work, attempts: Mapping[str, Attempt]) -> bool:
         """Does one thing; whatever goes wrong with it leaves the other jobs alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,14 +28,12 @@ class Roster(Mapping[str, Launcher]):
     """Launchers by host name; :meth:`refresh` follows hosts.yaml and the enrolled keys.
 
     Drained hosts stay: what runs there is seen to its end.
-
-    Args:
-        pool: gives the connections; called only when there is a host to connect to.
     """
 
-    def __init__(self, paths: Paths, owner: str, epoch: int, pool: Callable[[], SshPool]) -> None:
+    def __init__(self, paths: Paths, owner: str, epoch: int) -> None:
         self.paths = paths
-        self._owner, self._epoch, self._pool = owner, epoch, pool
+        self._owner, self._epoch = owner, epoch
+        self._pool: SshPool | None = None
         self._launchers: dict[str, Launcher] = {"local": LocalLauncher(paths, owner, epoch)}
         self._made: dict[str, tuple[Host, HostKey]] = {}
         self._seen: tuple[Stamp, Stamp] | None = None
@@ -49,13 +47,25 @@ class Roster(Mapping[str, Launcher]):
     def __len__(self) -> int:
         return len(self._launchers)
 
-    def stamps(self) -> tuple[Stamp, Stamp]:
-        """Changes when a file that the roster is made from does."""
+    @property
+    def pool(self) -> SshPool:
+        """The connections of this supervisor; asyncssh is imported with the first host to connect to."""
+        if self._pool is None:
+            from backend.fleet.ssh import SshPool
+
+            self._pool = SshPool(self.paths)
+        return self._pool
+
+    def outdated(self) -> bool:
+        """Whether a file that the roster is made from has changed since it was read."""
+        return self._seen is not None and self._stamps() != self._seen
+
+    def _stamps(self) -> tuple[Stamp, Stamp]:
         return _stamp(self.paths.hosts_yaml), _stamp(self.paths.console / "known_hosts")
 
     async def refresh(self) -> None:
         """Reads the files again if they have changed; with a mistake in them, everything stays as it is."""
-        stamps = await asyncio.to_thread(self.stamps)
+        stamps = await asyncio.to_thread(self._stamps)
         if stamps == self._seen:
             return
         self._seen = stamps
@@ -71,15 +81,17 @@ class Roster(Mapping[str, Launcher]):
             del self._made[name]
             await self._launchers.pop(name).close()
             if name not in wanted:
-                await self._pool().drop(name)
+                await self.pool.drop(name)
         for name, (host, key) in wanted.items():
             if name not in self._made:
                 self._made[name] = (host, key)
-                self._launchers[name] = SshLauncher(self._pool(), host, self._owner, self._epoch)
+                self._launchers[name] = SshLauncher(self.pool, host, self._owner, self._epoch)
 
     async def close(self) -> None:
         """Lets go of all hosts; jobs go on."""
         await asyncio.gather(*(launcher.close() for launcher in self._launchers.values()))
+        if self._pool is not None:
+            await self._pool.close()
 
 
 def _stamp(path: Path) -> Stamp:
