@@ -13,6 +13,7 @@ JobState = Literal[
     "waiting",  # for what it needs, or for a place
     "placing",  # the start was decided, the host has not answered yet
     "running",
+    "collecting",  # it ended well, and its outputs are on their way here
     "cancelling",
     "done",
     "failed",

@@ -23,6 +23,7 @@ from typing import Any
 
 from backend.errors import LockedError, RefusedError, RingRiftError
 from backend.fleet.hosts import load_hosts
+from backend.fleet.watch import Watch
 from backend.jobs.keeper import Keeper, SupersededError
 from backend.jobs.launchers.roster import Roster
 from backend.jobs.recipes import environment
@@ -96,6 +97,7 @@ class Supervisor:
             self.keeper.spawn = group.create_task
             self.keeper.wake = self.wake.set
             beating = group.create_task(self._beat())
+            watching = group.create_task(Watch(self.paths, self.store).run())
             ready()
             while not self.stop.is_set():
                 pause = 0.0
@@ -115,6 +117,7 @@ class Supervisor:
                 if not again:
                     await self._rest(pause)
             beating.cancel()
+            watching.cancel()
             for task in self._tasks:
                 task.cancel()
 
@@ -227,7 +230,9 @@ async def _main(paths: Paths, lock: FileLock, ready: Callable[[], None]) -> None
         log.info("supervisor of %s: pid %d, epoch %d", paths.root, os.getpid(), epoch)
         owner = await store.owner()
         roster = Roster(paths, owner, epoch)
-        supervisor = Supervisor(paths, store, Keeper(paths, store, roster, owner, epoch), roster, lock)
+        keeper = Keeper(paths, store, roster, owner, epoch)
+        keeper.porter.ways = lambda host: roster.pool
+        supervisor = Supervisor(paths, store, keeper, roster, lock)
         loop = asyncio.get_running_loop()
 
         def leave() -> None:

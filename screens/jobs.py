@@ -17,7 +17,7 @@ from ringrift_console.widgets.table import Column, Table
 from screens.base import BaseScreen
 from screens.cells import UNKNOWN, eta, fraction, progress_text, rate, state_span
 
-_ORDER = ("unknown", "running", "placing", "cancelling", "waiting")
+_ORDER = ("unknown", "running", "collecting", "placing", "cancelling", "waiting")
 
 
 class JobsScreen(BaseScreen):

@@ -27,7 +27,7 @@ from screens.cells import (
 )
 
 EVENTS = 60
-_LIVE = ("running", "placing", "cancelling", "waiting", "unknown")
+_LIVE = ("running", "collecting", "placing", "cancelling", "waiting", "unknown")
 
 
 class PulseScreen(BaseScreen):

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from backend.databases import columns, open_reader, open_writer, sqlite_errors, tables, transaction
-from backend.errors import SchemaError, UsageError
-from backend.evaluation.match_record import MatchRecord, Tally
+from backend.errors import SchemaError, UnverifiedError, UsageError
+from backend.evaluation.match_record import MatchRecord, MatchSeat, Tally
 from backend.evaluation.statistics import wilson
 from backend.paths import Paths
 from backend.snapshot import WinRate
@@ -304,6 +304,62 @@ def _count_rates(path: Path) -> dict[str, tuple[WinRate, ...]]:
     for (sha256, _), (_, rate) in sorted(latest.items()):
         found.setdefault(sha256, []).append(rate)
     return {sha256: tuple(rates) for sha256, rates in found.items()}
+
+
+def stored_runs(path: Path) -> Iterator[tuple[str, dict[str, Any], list[tuple[str, MatchRecord]]]]:
+    """The runs of a records file of ours with their settings and, by slot, their matches.
+
+    Raises:
+        UnverifiedError: a match is not what was stored, or the file is damaged.
+        SchemaError: the file holds no matches of ours.
+    """
+    connection = open_reader(path)
+    try:
+        with sqlite_errors(path):
+            if "match_runs" not in tables(connection):
+                raise SchemaError("not a file of match records", where=str(path))
+            for run_id, spec in connection.execute("SELECT run_id, spec FROM match_runs ORDER BY run_id").fetchall():
+                rows = connection.execute(
+                    f"SELECT s.slot, g.game_id, {', '.join(f'g.{name}' for name in _MATCH)} FROM match_slots s "
+                    "JOIN match_games g ON g.game_id = s.game_id WHERE s.run_id = ? ORDER BY s.slot",
+                    (run_id,),
+                )
+                yield run_id, json.loads(spec), [_stored_match(path, *row) for row in rows]
+    finally:
+        connection.close()
+
+
+_MATCH = (
+    "config", "seats", "candidate_seat", "winner", "ranking", "reason", "termination", "opening", "opening_moves",
+    "seed", "moves", "moves_sha256", "engine_version", "wall_s", "worker", "crashed", "played_at",
+)  # fmt: skip
+
+
+def _stored_match(path: Path, slot: str, game_id: str, *values: Any) -> tuple[str, MatchRecord]:
+    from backend.training.game_record import unpack_moves
+
+    row = dict(zip(_MATCH, values, strict=True))
+    match = MatchRecord(
+        config=row["config"],
+        seats=tuple(MatchSeat(seat["identity"], seat["sha256"]) for seat in json.loads(row["seats"])),
+        candidate=row["candidate_seat"],
+        winner=row["winner"] or 0,
+        ranking=tuple(json.loads(row["ranking"])),
+        reason=row["reason"],
+        termination=row["termination"],
+        opening=row["opening"],
+        opening_moves=row["opening_moves"],
+        seed=row["seed"],
+        moves=unpack_moves(row["moves"], row["moves_sha256"], f"{path} match {game_id}"),
+        engine_version=row["engine_version"],
+        wall_s=row["wall_s"],
+        worker=row["worker"],
+        crashed=row["crashed"],
+        played_at=datetime.fromisoformat(row["played_at"]),
+    )
+    if match.game_id != game_id:
+        raise UnverifiedError("a match is not what was stored", where=f"{path} match {game_id}")
+    return slot, match
 
 
 def stored_moves(paths: Paths, game_id: str) -> list[int]:

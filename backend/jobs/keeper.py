@@ -9,23 +9,28 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from backend.errors import RingRiftError
-from backend.fleet.hosts import load_hosts
+from backend.fleet.hosts import THIS_MACHINE, Host, Hosts, load_hosts
 from backend.jobs import store as rows
 from backend.jobs.check import check_output
 from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError, UnreachableError
 from backend.jobs.model import Attempt, Job, Observation, Phase, outcome
 from backend.jobs.placement import HostSlots, slots_of
+from backend.jobs.porter import Porter
 from backend.jobs.recipes import RECIPES, environment, recipe_of
 from backend.jobs.reconcile import (
+    Abandon,
     Action,
     Cancel,
     CheckOutput,
+    Collect,
     Place,
+    Push,
     Settle,
     Start,
     World,
     reconcile,
 )
+from backend.jobs.staging import Site, staged_argv
 from backend.paths import Paths
 from backend.state.store import StateStore
 
@@ -68,7 +73,10 @@ class Keeper:
         self._checking: set[tuple[str, int]] = set()
         self._not_before: dict[str, float] = {}
         self._cancelled: dict[str, float] = {}
+        self.porter = Porter(paths, store, owner)
         self._hosts: tuple[HostSlots, ...] = ()
+        self._described: Hosts = THIS_MACHINE
+        self._records: dict[str, rows.HostRecord] = {}
         self._hosts_read: tuple[int, int] | None = None
         self._greeted: set[str] = set()
         self._silent: set[str] = set()
@@ -86,6 +94,8 @@ class Keeper:
             log.error("job %s: %s", name, why)
             await rows.mark_damaged(self.store, name, why)
         jobs = await self._observe(work.jobs)
+        self.porter.spawn, self.porter.wake = self.spawn, self.wake
+        self._mirror(jobs)
         world = World(jobs, work.ended, await self._slots(), self._checks)
         decision = reconcile(world)
         again = await rows.show(self.store, replace(work, jobs=jobs), decision.views)
@@ -227,11 +237,50 @@ class Keeper:
             except RingRiftError as error:
                 log.error("%s", error.line())
                 await self.store.add_event("HOSTS_UNREADABLE", str(path), {"error": error.line()})
-                return self._hosts or (HostSlots("local"),)
-            self._hosts = tuple(
-                slots_of(host, RECIPES) for host in hosts.hosts if host.name in self.launchers and host.is_local
-            )
-        return self._hosts or (HostSlots("local"),)
+                hosts = self._described
+            self._described = hosts
+        self._records = await rows.host_records(self.store)
+        self._hosts = tuple(slots_of(host, RECIPES, closed=self._closed(host)) for host in self._described.hosts)
+        return self._hosts
+
+    def _closed(self, host: Host) -> str:
+        """Why a host takes no new jobs now; empty when it does."""
+        record = self._records.get(host.name, rows.HostRecord())
+        if record.drained is not None:
+            return f"drained ({record.drained})" if record.drained else "drained"
+        if host.is_local:
+            return ""
+        if record.state in ("down", "refused", "new", "off"):
+            return record.why or record.state
+        if host.name not in self.launchers:
+            return f"not connected (ringrift hosts enrol {host.name})"
+        if self.porter.site(host, record.facts) is None:
+            return f"not set up (ringrift hosts bootstrap {host.name})"
+        return ""
+
+    def _site(self, name: str) -> Site:
+        """Where staged attempts run on a host.
+
+        Raises:
+            UnreachableError: it is not in the hosts file, or not set up any more.
+        """
+        host = self._described.get(name)
+        record = self._records.get(name, rows.HostRecord())
+        site = self.porter.site(host, record.facts) if host is not None else None
+        if site is None:
+            raise UnreachableError("the host is not there or not set up", where=name)
+        return site
+
+    def _mirror(self, jobs: tuple[Job, ...]) -> None:
+        """Brings the logs of what runs on other machines."""
+        by_host: dict[str, list[str]] = {}
+        for job in jobs:
+            if job.last and job.last.phase in (Phase.RUNNING, Phase.ORPHANED) and not job.last.unreachable:
+                by_host.setdefault(job.last.host, []).append(job.last.key)
+        for name, keys in by_host.items():
+            host, launcher = self._described.get(name), self.launchers.get(name)
+            if host is not None and launcher is not None and not host.is_local:
+                self.porter.mirror(launcher, keys)
 
     # acting
 
@@ -244,7 +293,7 @@ class Keeper:
 
     async def _guarded(self, action: Action, work: rows.Work, attempts: Mapping[str, Attempt]) -> bool:
         """Does one thing; whatever goes wrong with it leaves the other jobs alone."""
-        subject = action.key if isinstance(action, Start | Cancel) else action.job
+        subject = action.job if isinstance(action, CheckOutput | Settle | Place) else action.key
         now = asyncio.get_running_loop().time()
         if self._not_before.get(subject, 0.0) > now:
             return False
@@ -276,6 +325,20 @@ class Keeper:
                 return True
             case Place():
                 return await self._place(action, work)
+            case Push(key):
+                attempt = attempts[key]
+                kind = next(one.kind for one in work.jobs if one.id == attempt.job)
+                self.porter.push(attempt, self._site(attempt.host), kind, *work.params[attempt.job])
+                return False
+            case Collect(key):
+                attempt = attempts[key]
+                kind = next(one.kind for one in work.jobs if one.id == attempt.job)
+                site, launcher = self._site(attempt.host), self.launchers.get(attempt.host)
+                self.porter.collect(attempt, site, kind, *work.params[attempt.job], launcher)
+                return False
+            case Abandon(key):
+                await rows.abandon(self.store, key)
+                return True
             case Start(key):
                 return await self._start(attempts[key])
             case Cancel(key):
@@ -295,15 +358,29 @@ class Keeper:
     async def _place(self, action: Place, work: rows.Work) -> bool:
         job = next(one for one in work.jobs if one.id == action.job)
         config, params = work.params[job.id]
+        staged = self._is_away(action.host) or "shard" in params
+        cwd, env = str(self.paths.root), environment()
         try:
-            argv = tuple(recipe_of(job.kind).argv(self.paths, config, params))
+            if staged:
+                site = self._site(action.host)
+                cwd = site.folder(self.owner, job.id)
+                env = environment() if site.host.is_local else {}
+                argv = await asyncio.to_thread(staged_argv, self.paths, job.kind, config, params, site.python, cwd)
+            else:
+                argv = recipe_of(job.kind).argv(self.paths, config, params)
+        except UnreachableError:
+            raise
         except (KeyError, TypeError, ValueError, RingRiftError) as error:
             await rows.mark_damaged(self.store, job.id, f"no command can be made of it ({error})")
             return True
-        spec = AttemptSpec(f"{job.id}.{action.n}", self.owner, argv, str(self.paths.root), environment())
-        await rows.place(self.store, job.id, action.n, action.host, spec, self.epoch)
+        spec = AttemptSpec(f"{job.id}.{action.n}", self.owner, tuple(argv), cwd, env)
+        await rows.place(self.store, job.id, action.n, action.host, spec, self.epoch, staged=staged)
         self._checks.pop((job.id, action.n), None)
         return True
+
+    def _is_away(self, name: str) -> bool:
+        host = self._described.get(name)
+        return host is not None and not host.is_local
 
     async def _start(self, attempt: Attempt) -> bool:
         launcher = self.launchers.get(attempt.host)
@@ -344,5 +421,5 @@ class Keeper:
 
 
 def _unasked(attempt: Attempt) -> bool:
-    """Whether the first thing that the host should hear of this attempt is the wish to start it."""
-    return attempt.phase is Phase.PLACED and not attempt.refusal
+    """Whether the host has nothing to say of an attempt: it was not asked to start it yet, or has told its end."""
+    return attempt.collecting or (attempt.phase is Phase.PLACED and not attempt.refusal)

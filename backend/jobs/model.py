@@ -62,6 +62,10 @@ class Exit:
             unwitnessed=bool(value.get("unwitnessed")),
         )
 
+    @property
+    def good(self) -> bool:
+        return self.code == 0 and self.executed and not self.cancelled and not self.timed_out
+
     def text(self) -> str:
         if self.timed_out:
             return "its time limit ended it"
@@ -92,8 +96,23 @@ class Attempt:
     host: str
     phase: Phase = Phase.PLACED
     exit: Exit | None = None
-    refusal: str = ""  # why the host would not start it
+    refusal: str = ""  # why the host would not start it, or why what it left cannot be used
     unreachable: bool = False
+    staged: bool = False  # it runs in a root of its own: inputs go there first, outputs come from there
+    pushed: bool = False
+    collected: bool = False
+    trouble: str = ""  # why a transfer has not come through yet
+
+    @property
+    def collecting(self) -> bool:
+        """It ended well, and its outputs are not here yet."""
+        return (
+            self.staged
+            and self.phase is Phase.EXITED
+            and not self.collected
+            and not self.refusal
+            and (self.exit is not None and self.exit.good)
+        )
 
 
 Outcome = Literal["done", "failed", "cancelled", "unknown"]
@@ -132,14 +151,16 @@ class Job:
 
 
 def outcome(attempt: Attempt) -> Outcome | None:
-    """How an attempt ended, or None while it may still be running or be started."""
+    """How an attempt ended, or None while it may still be running or be started, or its outputs are not here yet."""
     if attempt.phase is Phase.EXITED:
         end = attempt.exit or Exit()
-        if not end.executed and attempt.refusal:
+        if attempt.collecting:
+            return None
+        if (not end.executed or end.good) and attempt.refusal:
             return "failed"
         if end.cancelled:
             return "cancelled"
-        return "done" if end.code == 0 and not end.timed_out else "failed"
+        return "done" if end.good else "failed"
     if attempt.phase is Phase.VOID:
         return "failed" if attempt.refusal else "cancelled"
     return "unknown" if attempt.phase in (Phase.UNKNOWN, Phase.LOST) else None
@@ -203,13 +224,16 @@ def view(job: Job, needs: Mapping[str, JobState]) -> View:
 
 
 def _live(job: Job, last: Attempt) -> View:
+    if last.collecting:
+        return View("cancelling" if job.cancel else "collecting", last.trouble)
     why = f"{last.host} does not answer; the last that is known is shown" if last.unreachable else ""
     if last.phase is Phase.ORPHANED:
         why = why or "its runner was killed; the command goes on, its exit code will be unknown"
     if job.cancel:
         return View("cancelling", why)
     if last.phase in NOT_EXECUTED or last.phase is Phase.STARTING:
-        return View("placing", why or last.refusal)
+        sending = f"sending its inputs to {last.host}" if last.staged and not last.pushed else ""
+        return View("placing", why or last.refusal or last.trouble or sending)
     return View("running", why)
 
 
@@ -240,9 +264,9 @@ def _why(last: Attempt, ended: Outcome) -> str:
 def pipeline_state(states: Iterable[JobState]) -> JobState:
     """The state of a chain of jobs."""
     found = set(states)
-    for state in ("cancelling", "running", "placing"):
+    for state in ("cancelling", "running", "collecting", "placing"):
         if state in found:
-            return "running" if state == "placing" else state
+            return "cancelling" if state == "cancelling" else "running"
     for state in ("unknown", "failed", "cancelled"):
         if state in found:
             return state

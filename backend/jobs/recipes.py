@@ -17,6 +17,39 @@ Params = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Input:
+    """A file that an attempt on another host needs: where it lies here, and under which name it is found there.
+
+    ``kind`` is ``file`` or ``sqlite``; of a database, a copy of one moment is sent.
+    """
+
+    path: Path
+    name: str
+    kind: str = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file that an attempt leaves in its root; without one that is not ``optional`` it has failed."""
+
+    name: str
+    kind: str = "file"
+    optional: bool = False
+
+
+def _no_inputs(paths: Paths, config: str, params: Params) -> tuple[Input, ...]:
+    return ()
+
+
+def _no_outputs(config: str, params: Params) -> tuple[Output, ...]:
+    return ()
+
+
+def _as_here(paths: Paths, config: str, params: Params) -> Params:
+    return params
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """One kind of job.
 
@@ -27,6 +60,8 @@ class Recipe:
         argv: the command, from the root, the config key and the job's parameters.
         satisfied: why the output counts as there and valid, or None when the command has to run.
         completed: type of the event of its success.
+        inputs, outputs: files of an attempt that runs in a root of its own, on this or another host.
+        away: the parameters of such an attempt, given those of the job.
     """
 
     kind: str
@@ -35,6 +70,9 @@ class Recipe:
     argv: Callable[[Paths, str, Params], list[str]]
     satisfied: Callable[[Paths, str, Params], str | None]
     completed: str = "JOB_COMPLETED"
+    inputs: Callable[[Paths, str, Params], tuple[Input, ...]] = _no_inputs
+    outputs: Callable[[str, Params], tuple[Output, ...]] = _no_outputs
+    away: Callable[[Paths, str, Params], Params] = _as_here
 
 
 def environment() -> dict[str, str]:
@@ -60,8 +98,15 @@ def _more(params: Params) -> list[str]:
 # self-play: `--until` makes a repeated run add only what is missing
 
 
+AWAY_FIRST = 1_000_000_000
+"""Index from which games are played in roots of their own: no run on this machine gets there."""
+AWAY_ROOM = 1000
+"""Indices a game may use up: some games are stopped at their cap and count for nothing."""
+
+
 def _selfplay_argv(paths: Paths, config: str, params: Params) -> list[str]:
-    return _verb(paths, "selfplay", "--config", config, "--until", params["games"], *_more(params))
+    first = ["--first", params["first"]] if params.get("first") else []
+    return _verb(paths, "selfplay", "--config", config, "--until", params["games"], *first, *_more(params))
 
 
 def _selfplay_satisfied(paths: Paths, config: str, params: Params) -> str | None:
@@ -70,6 +115,22 @@ def _selfplay_satisfied(paths: Paths, config: str, params: Params) -> str | None
     games = volume(paths, parse_config(config)).games
     wanted = int(params["games"])
     return f"{games} games are there, {wanted} were asked for" if games is not None and games >= wanted else None
+
+
+def _selfplay_outputs(config: str, params: Params) -> tuple[Output, ...]:
+    return (Output(f"data/games/canonical_{config}.db", "sqlite"),)
+
+
+def _selfplay_away(paths: Paths, config: str, params: Params) -> Params:
+    """An empty root needs only the games that are missing here; a shard knows its own number."""
+    from backend.training.volume import volume
+
+    if "shard" in params:
+        return params
+    games = volume(paths, parse_config(config)).games or 0
+    # Games of the same seed that came from elsewhere would be played again there, so the run begins behind them.
+    first = AWAY_FIRST + AWAY_ROOM * games
+    return dict(params) | {"games": max(1, int(params["games"]) - games), "first": first}
 
 
 # export
@@ -93,6 +154,15 @@ def _export_satisfied(paths: Paths, config: str, params: Params) -> str | None:
         return None
     info = verify_dataset(dataset, config=made)
     return f"the dataset holds all {info.games} games ({info.samples} samples)"
+
+
+def _export_inputs(paths: Paths, config: str, params: Params) -> tuple[Input, ...]:
+    path = paths.games_db(parse_config(config))
+    return (Input(path, f"data/games/{path.name}", "sqlite"),)
+
+
+def _export_outputs(config: str, params: Params) -> tuple[Output, ...]:
+    return (Output(f"data/training/{config}.npz"),)
 
 
 # train: the save path is the run's own, and training carries on from its own saved state
@@ -119,6 +189,25 @@ def _train_satisfied(paths: Paths, config: str, params: Params) -> str | None:
     return f"{row.label} was trained on this dataset"
 
 
+def _train_inputs(paths: Paths, config: str, params: Params) -> tuple[Input, ...]:
+    return (Input(paths.dataset(parse_config(config)), f"data/training/{config}.npz"),)
+
+
+def _train_outputs(config: str, params: Params) -> tuple[Output, ...]:
+    return (Output(_away_name(params["save"])),)
+
+
+def _train_away(paths: Paths, config: str, params: Params) -> Params:
+    """Another root has a registry that nobody asks; the checkpoint is registered here when it has come."""
+    options = [*(params.get("options") or ()), "--no-register"]
+    return dict(params) | {"save": _away_name(params["save"]), "options": options}
+
+
+def _away_name(save: str) -> str:
+    """A name for a checkpoint in another root: its own, unless it lies outside of this one."""
+    return f"models/candidates/{Path(save).name}" if Path(save).is_absolute() else str(save)
+
+
 # gauntlet: its run is named by the job, so a repeated attempt plays only what is missing
 
 
@@ -143,6 +232,18 @@ def _gauntlet_satisfied(paths: Paths, config: str, params: Params) -> str | None
     return "; ".join(f"{name} {found[name].wins}/{found[name].games}" for name in ("random", "heuristic"))
 
 
+def _gauntlet_inputs(paths: Paths, config: str, params: Params) -> tuple[Input, ...]:
+    return (Input(paths.root / params["save"], _away_name(params["save"])),)
+
+
+def _gauntlet_outputs(config: str, params: Params) -> tuple[Output, ...]:
+    return (Output("data/unified_elo.db", "sqlite"),)
+
+
+def _gauntlet_away(paths: Paths, config: str, params: Params) -> Params:
+    return dict(params) | {"save": _away_name(params["save"])}
+
+
 # any other command
 
 
@@ -155,16 +256,40 @@ def _command_satisfied(paths: Paths, config: str, params: Params) -> str | None:
     return f"{wanted} is there" if wanted and (paths.root / wanted).exists() else None
 
 
+def _command_inputs(paths: Paths, config: str, params: Params) -> tuple[Input, ...]:
+    return tuple(Input(paths.root / name, str(name)) for name in params.get("inputs") or ())
+
+
+def _command_outputs(config: str, params: Params) -> tuple[Output, ...]:
+    named = [*(params.get("outputs") or ()), *([params["output"]] if params.get("output") else ())]
+    return tuple(Output(str(name)) for name in named)
+
+
 RECIPES: dict[str, Recipe] = {
     recipe.kind: recipe
     for recipe in (
-        Recipe("selfplay", "s", True, _selfplay_argv, _selfplay_satisfied, "SELFPLAY_COMPLETED"),
-        Recipe("export", "e", True, _export_argv, _export_satisfied, "EXPORT_COMPLETED"),
-        Recipe("train", "t", True, _train_argv, _train_satisfied, "TRAINING_COMPLETED"),
-        Recipe("gauntlet", "g", True, _gauntlet_argv, _gauntlet_satisfied, "GAUNTLET_COMPLETED"),
-        Recipe("command", "c", False, _command_argv, _command_satisfied),
+        Recipe(
+            "selfplay", "s", True, _selfplay_argv, _selfplay_satisfied, "SELFPLAY_COMPLETED",
+            outputs=_selfplay_outputs, away=_selfplay_away,
+        ),
+        Recipe(
+            "export", "e", True, _export_argv, _export_satisfied, "EXPORT_COMPLETED",
+            inputs=_export_inputs, outputs=_export_outputs,
+        ),
+        Recipe(
+            "train", "t", True, _train_argv, _train_satisfied, "TRAINING_COMPLETED",
+            inputs=_train_inputs, outputs=_train_outputs, away=_train_away,
+        ),
+        Recipe(
+            "gauntlet", "g", True, _gauntlet_argv, _gauntlet_satisfied, "GAUNTLET_COMPLETED",
+            inputs=_gauntlet_inputs, outputs=_gauntlet_outputs, away=_gauntlet_away,
+        ),
+        Recipe(
+            "command", "c", False, _command_argv, _command_satisfied,
+            inputs=_command_inputs, outputs=_command_outputs,
+        ),
     )
-}
+}  # fmt: skip
 
 
 def recipe_of(kind: str) -> Recipe:

@@ -21,6 +21,27 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Push:
+    """Bring an attempt's inputs to its host, before it is started."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Bring an attempt's outputs here, and make them the job's."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Leave an attempt's outputs where they are: the job was cancelled meanwhile."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """Ask the host to start an attempt; asking again is harmless."""
 
@@ -50,9 +71,12 @@ class Settle:
     reason: str
 
 
-__all__ = ["Action", "Cancel", "CheckOutput", "Decision", "HostSlots", "Place", "Settle", "Start", "World", "reconcile"]
+__all__ = [
+    "Abandon", "Action", "Cancel", "CheckOutput", "Collect", "Decision", "HostSlots", "Place", "Push", "Settle",
+    "Start", "World", "reconcile",
+]  # fmt: skip
 
-Action: TypeAlias = Place | Start | Cancel | CheckOutput | Settle
+Action: TypeAlias = Place | Push | Start | Collect | Abandon | Cancel | CheckOutput | Settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +119,7 @@ def reconcile(world: World) -> Decision:
             del pending[job.id]
     load = Load()
     for job in jobs:
-        if job.last and outcome(job.last) is None:
+        if job.last and outcome(job.last) is None and not job.last.collecting:
             load.add(job.last.host, job.kind)
     actions: list[Action] = []
     for job in sorted(jobs, key=lambda one: (-one.priority, one.number)):
@@ -110,6 +134,8 @@ def _next(job: Job, views: dict[str, View], world: World, load: Load) -> Action 
     if state in ENDED:
         return None
     if last and (outcome(last) is None or state == "cancelling"):
+        if last.collecting:
+            return Abandon(last.key) if job.cancel else Collect(last.key)
         if job.cancel:
             return Cancel(last.key)
         if last.phase not in NOT_EXECUTED:
@@ -117,7 +143,7 @@ def _next(job: Job, views: dict[str, View], world: World, load: Load) -> Action 
         # A refused start is closed on the host, but only after the host has said that nothing runs.
         if last.refusal:
             return None if last.phase is Phase.PLACED else Cancel(last.key)
-        return Start(last.key)
+        return Push(last.key) if last.staged and not last.pushed else Start(last.key)
     if state != "waiting" or not may_run_again(job) or views[job.id].why != FOR_A_PLACE:
         return None
     choice = choose(job.kind, job.asks, world.hosts, load)

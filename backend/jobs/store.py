@@ -104,6 +104,10 @@ def _attempt(row: Row) -> Attempt:
         exit=Exit.from_json(json.loads(row["exit"])) if row["exit"] else None,
         refusal=row["reason"],
         unreachable=row["unreachable_since"] is not None,
+        staged=bool(row["staged"]),
+        pushed=row["pushed_at"] is not None,
+        collected=row["collected_at"] is not None,
+        trouble=row["trouble"],
     )
 
 
@@ -115,14 +119,88 @@ async def spec_of(store: StateStore, key: str) -> AttemptSpec:
     return AttemptSpec.from_json(json.loads(row["spec"]))
 
 
-async def place(store: StateStore, job: str, n: int, host: str, spec: AttemptSpec, epoch: int) -> None:
+async def place(
+    store: StateStore, job: str, n: int, host: str, spec: AttemptSpec, epoch: int, *, staged: bool = False
+) -> None:
     """Commits the decision to run an attempt, before the host hears of it."""
     async with store.database.write() as db:
         await db.run(
-            "INSERT INTO attempts (key, job, n, host, epoch, spec, digest, placed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+            "INSERT INTO attempts (key, job, n, host, epoch, spec, digest, placed_at, staged) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (key) DO NOTHING",
-            (spec.key, job, n, host, epoch, json.dumps(spec.to_json()), spec.digest, time.time()),
+            (spec.key, job, n, host, epoch, json.dumps(spec.to_json()), spec.digest, time.time(), staged),
         )
+
+
+async def record_pushed(store: StateStore, key: str) -> None:
+    """Notes that an attempt's inputs are on its host, verified there."""
+    async with store.database.write() as db:
+        await db.run("UPDATE attempts SET pushed_at = ?, trouble = '' WHERE key = ?", (time.time(), key))
+
+
+async def record_collected(store: StateStore, attempt: Attempt, result: dict[str, Any] | None, failure: str) -> None:
+    """Notes what became of an attempt's outputs: the job's result, or why they cannot be used."""
+    async with store.database.write() as db:
+        changed = await db.run(
+            "UPDATE attempts SET collected_at = ?, trouble = '', reason = ? WHERE key = ? AND collected_at IS NULL",
+            (time.time(), failure, attempt.key),
+        )
+        if changed and result is not None:
+            await db.run("UPDATE jobs SET result = ? WHERE id = ?", (json.dumps(result), attempt.job))
+            facts = {"host": attempt.host, "files": result.get("collected", {})}
+            await add_event(db, "OUTPUTS_COLLECTED", attempt.key, facts, key=f"collected {attempt.key}")
+
+
+async def abandon(store: StateStore, key: str) -> None:
+    """Notes that an attempt's outputs stay on its host, because its job was cancelled before they were here."""
+    async with store.database.write() as db:
+        row = await db.one("SELECT exit FROM attempts WHERE key = ? AND collected_at IS NULL", (key,))
+        if row is not None:
+            record = json.dumps(json.loads(row["exit"]) | {"cancelled": True, "abandoned": True})
+            await db.run("UPDATE attempts SET exit = ?, trouble = '' WHERE key = ?", (record, key))
+
+
+async def record_trouble(store: StateStore, attempt: Attempt, why: str) -> None:
+    """Notes why a transfer has not come through; it is tried again."""
+    if attempt.trouble != why:
+        async with store.database.write() as db:
+            await db.run("UPDATE attempts SET trouble = ? WHERE key = ?", (why, attempt.key))
+
+
+async def reported_result(store: StateStore, job: str) -> dict[str, Any]:
+    """What a job's last attempt said that it made."""
+    async with store.database.read() as db:
+        row = await db.one("SELECT result FROM jobs WHERE id = ?", (job,))
+    return dict(json.loads(row["result"])) if row is not None else {}
+
+
+@dataclass(frozen=True, slots=True)
+class HostRecord:
+    """What ``state.db`` holds of a host.
+
+    Attributes:
+        drained: the reason given, or None when it takes new jobs.
+        facts: what was found and set up there.
+        state, why: of the last look.
+    """
+
+    drained: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    state: str = "unknown"
+    why: str = ""
+
+
+async def host_records(store: StateStore) -> dict[str, HostRecord]:
+    """All hosts that something is known of."""
+    async with store.database.read() as db:
+        rows = await db.all("SELECT name, drained, facts, code, state, why FROM hosts")
+    found: dict[str, HostRecord] = {}
+    for row in rows:
+        drained = json.loads(row["drained"]) if row["drained"] else None
+        reason = None if drained is None else str(drained.get("reason") or "")
+        facts = json.loads(row["facts"]) | json.loads(row["code"])
+        found[str(row["name"])] = HostRecord(reason, facts, str(row["state"]), str(row["why"]))
+    return found
 
 
 async def record(store: StateStore, attempt: Attempt, seen: Observation, *, why: str = "") -> Attempt:

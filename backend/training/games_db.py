@@ -213,6 +213,20 @@ class GamesDb:
             for row in self._connection.execute(_READ):
                 yield _record(self._connection, row, str(self.path))
 
+    def with_slots(self) -> Iterator[tuple[GameRecord, Slot]]:
+        """All games in the order of :meth:`games`, each with every place of a run that it fills.
+
+        Raises:
+            UnverifiedError: a game is not what was stored, or the file is damaged.
+        """
+        places: dict[str, list[Slot]] = {}
+        with sqlite_errors(self.path):
+            for spec, seed, index, name in self._connection.execute("SELECT spec, seed, slot, game_id FROM game_slots"):
+                places.setdefault(name, []).append(Slot(spec, seed, index))
+        for game in self.games():
+            for slot in places.get(game.game_id, ()):
+                yield game, slot
+
     def close(self) -> None:
         """Closes the file and gives the writer's lock back."""
         self._connection.close()

@@ -192,6 +192,7 @@ def selfplay(
     until: int | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
+    first: int = 0,
 ) -> dict[str, Any]:
     """Plays games into the database ``path`` until it holds enough; finished games are kept whatever happens.
 
@@ -199,6 +200,7 @@ def selfplay(
         games: how many to add; or
         until: how many the database should hold with a winner.
         workers: processes; by default one a core.
+        first: lowest index to play, so that runs of one seed on several machines play different games.
 
     Returns:
         ``config``, ``games_added``, ``games_total``, ``seed`` and ``db``.
@@ -210,7 +212,7 @@ def selfplay(
         UsageError: numbers or players that make no sense.
         RingRiftError: a worker ended by itself.
     """
-    _check(settings, games, until, workers)
+    _check(settings, games, until, workers, first)
     from backend.players import make_player
 
     # Bad names and models are found here, with their own error.
@@ -221,7 +223,7 @@ def selfplay(
         progress = progress or Progress(target, "games")
         progress.total = target
         progress.update(before, force=True)
-        run = _Run(db, settings, settings.spec(identities), before, target, progress)
+        run = _Run(db, settings, settings.spec(identities), before, target, progress, first)
         missing = max(0, target - before)
         if missing:
             count = min(workers or default_workers(), missing)
@@ -233,12 +235,14 @@ def selfplay(
         return result | {"seed": settings.seed, "db": str(path)}
 
 
-def _check(settings: SelfplaySettings, games: int | None, until: int | None, workers: int | None) -> None:
+def _check(settings: SelfplaySettings, games: int | None, until: int | None, workers: int | None, first: int) -> None:
     if (games is None) == (until is None):
         raise UsageError("say how many games to add, or how many there should be", hint="--games N or --until N")
     for name, value, least in (("games", games, 1), ("until", until, 1), ("workers", workers, 1)):
         if value is not None and value < least:
             raise UsageError(f"--{name} must be at least {least}", where=str(value))
+    if first < 0:
+        raise UsageError("--first must not be negative", where=str(first))
     if settings.seed < 0:
         raise UsageError("the seed must not be negative", where=str(settings.seed))
 
@@ -247,12 +251,13 @@ class _Run:
     """The parent's side of a run: hands out indices, collects games, stores them in batches."""
 
     def __init__(
-        self, db: GamesDb, settings: SelfplaySettings, spec: str, total: int, target: int, progress: Progress
-    ) -> None:
+        self, db: GamesDb, settings: SelfplaySettings, spec: str, total: int, target: int, progress: Progress,
+        first: int = 0,
+    ) -> None:  # fmt: skip
         self.total = total
         self._db, self._spec, self._target, self._progress = db, spec, target, progress
         self._taken = db.taken(spec, settings.seed)
-        self._next = 0
+        self._next = first
         self._flying = 0
         self._pending: list[GameRecord] = []
         self._flushed = time.monotonic()

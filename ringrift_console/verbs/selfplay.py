@@ -24,7 +24,9 @@ def selfplay(args: argparse.Namespace, paths: Paths) -> int:
         until = thresholds(config).ready_games
     progress = Progress(until, "games", echo=not args.json)
     path = paths.games_db(config)
-    result = play(path, settings, games=args.games, until=until, workers=args.workers, progress=progress)
+    result = play(
+        path, settings, games=args.games, until=until, workers=args.workers, progress=progress, first=args.first
+    )
     progress.result(result)
     if args.json:
         print(to_json(result))

@@ -28,7 +28,7 @@ def header_spans(app: ConsoleApp, crumb: str, width: int) -> tuple[list[Span], l
         if supervisor.lag_ms is not None and supervisor.lag_ms >= LAG_MS:
             left.append((f" (slow: {round(supervisor.lag_ms, -2):.0f} ms)", "header_warn"))
     else:
-        waiting = sum(job.state in ("waiting", "placing", "running", "cancelling") for job in snapshot.jobs)
+        waiting = sum(job.state in ("waiting", "placing", "running", "collecting", "cancelling") for job in snapshot.jobs)
         text = f"supervisor down, {waiting} jobs wait (S starts it)" if waiting else "supervisor idle"
         left.append((text, "header_bad" if waiting else "header_dim"))
     running = sum(job.state == "running" for job in snapshot.jobs)

@@ -1,0 +1,165 @@
+"""Carries inputs to hosts, outputs and logs from them, beside the reconcile loop; see :mod:`backend.jobs.staging`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from backend.errors import RingRiftError
+from backend.fleet.hosts import Host
+from backend.jobs import staging
+from backend.jobs import store as rows
+from backend.jobs.launchers.base import Launcher, UnreachableError
+from backend.jobs.model import Attempt
+from backend.jobs.staging import LocalTransfer, Site, Transfer
+from backend.paths import Paths
+from backend.state.store import StateStore
+
+AT_ONCE = 8
+"""Transfers under way at a time."""
+AGAIN_S = 5.0
+READ_BYTES = 256 * 1024
+READS = 16
+MIRRORED = ("log", "progress.jsonl")
+
+log = logging.getLogger("ringrift.supervisor")
+
+
+class Porter:
+    """All transfers of one root; at most one for each attempt.
+
+    Args:
+        owner: the root's name towards hosts.
+
+    Attributes:
+        ways: the way to a host that is not this machine; None while there is none.
+        spawn: starts a task that ends with the supervisor.
+    """
+
+    def __init__(self, paths: Paths, store: StateStore, owner: str) -> None:
+        self.paths, self.store, self.owner = paths, store, owner
+        self.ways: Callable[[Host], Transfer] | None = None
+        self.spawn: Callable[..., asyncio.Task[Any]] = asyncio.create_task
+        self.wake: Callable[[], None] = lambda: None
+        self._busy: set[str] = set()
+        self._not_before: dict[str, float] = {}
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._here = LocalTransfer()
+
+    def site(self, host: Host, facts: Mapping[str, Any]) -> Site | None:
+        """Where staged attempts run on a host; None while nobody has set it up."""
+        if host.is_local:
+            return Site(host, self._here, sys.executable, str(self.paths.console))
+        python, root = facts.get("python"), facts.get("root")
+        if self.ways is None or not python or not str(root or "").startswith("/"):
+            return None
+        return Site(host, self.ways(host), str(python), str(root))
+
+    def push(self, attempt: Attempt, site: Site, kind: str, config: str, params: Mapping[str, Any]) -> None:
+        """Begins to send an attempt's inputs, unless that is under way."""
+
+        async def work() -> None:
+            try:
+                await staging.push(site, self.paths, self.owner, attempt.job, kind, config, params)
+            except staging.FINAL as error:
+                await rows.record_refusal(self.store, attempt.key, error.line(), never=True)
+            else:
+                await rows.record_pushed(self.store, attempt.key)
+
+        self._begin("push", attempt, work)
+
+    def collect(
+        self, attempt: Attempt, site: Site, kind: str, config: str, params: Mapping[str, Any],
+        launcher: Launcher | None,
+    ) -> None:  # fmt: skip
+        """Begins to fetch and merge an attempt's outputs, unless that is under way."""
+
+        async def work() -> None:
+            if launcher is not None and not site.host.is_local:
+                await self._mirror(launcher, attempt.key, to_end=True)
+            reported = await rows.reported_result(self.store, attempt.job)
+            done = await staging.collect(
+                site, self.paths, self.owner, attempt.job, attempt.key, kind, config, params, reported
+            )
+            await rows.record_collected(self.store, attempt, done.result, done.failure)
+            if not done.failure:
+                try:
+                    await staging.clean(site, self.paths, self.owner, attempt.job, attempt.key)
+                except RingRiftError as error:  # what is left there only takes room
+                    log.warning("%s is not cleaned up: %s", attempt.key, error.line())
+
+        self._begin("collect", attempt, work)
+
+    def _begin(self, what: str, attempt: Attempt, work: Callable[[], Awaitable[None]]) -> None:
+        now = asyncio.get_running_loop().time()
+        name = f"{what} {attempt.key}"
+        if name in self._busy or self._not_before.get(name, 0.0) > now:
+            return
+        self._busy.add(name)
+
+        async def run() -> None:
+            try:
+                async with self._room:
+                    await work()
+            except RingRiftError as error:
+                log.warning("%s: %s", name, error.line())
+                await self._later(name, attempt, error.line())
+            except Exception as error:  # a bug of ours concerns this attempt alone
+                log.exception("%s", name)
+                await self._later(name, attempt, f"{type(error).__name__}: {error}")
+            finally:
+                self._busy.discard(name)
+                self.wake()
+
+        self.spawn(run(), name=f"work {name}")
+
+    async def _later(self, name: str, attempt: Attempt, why: str) -> None:
+        self._not_before[name] = asyncio.get_running_loop().time() + AGAIN_S
+        await rows.record_trouble(self.store, attempt, why)
+
+    def mirror(self, launcher: Launcher, keys: list[str]) -> None:
+        """Begins to bring what these attempts have logged since the last time, unless that is under way."""
+        name = f"mirror {launcher.name}"
+        if not keys or name in self._busy:
+            return
+        self._busy.add(name)
+
+        async def run() -> None:
+            try:
+                for key in keys:
+                    await self._mirror(launcher, key)
+            except RingRiftError as error:
+                log.warning("%s: %s", name, error.line())
+            finally:
+                self._busy.discard(name)
+
+        self.spawn(run(), name=f"work {name}")
+
+    async def _mirror(self, launcher: Launcher, key: str, *, to_end: bool = False) -> None:
+        """Appends what a host has of a job's files beyond what is here; it goes on at the end of the copy."""
+        folder = self.paths.jobs / key
+        for name in MIRRORED:
+            path = folder / name
+            reads = 0
+            while to_end or reads < READS:
+                offset = path.stat().st_size if path.exists() else 0
+                try:
+                    chunk = await launcher.read_log(key, offset, READ_BYTES, name=name)
+                except UnreachableError:
+                    if to_end:
+                        raise
+                    return
+                if not chunk.data:
+                    break
+                await asyncio.to_thread(_append, folder, name, chunk.data)
+                reads += 1
+
+
+def _append(folder: Path, name: str, data: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("ab") as stream:
+        stream.write(data)
