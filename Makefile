@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: help install run test lint bench lab docs clean
+.PHONY: help install run test lint bench lab docs pictures clean
 
 help:
 	@echo "make run      install, then open the console"
@@ -12,7 +12,8 @@ help:
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    the measurements in benchmarks/ (takes a while)"
 	@echo "make lab      a scratch root with a small model, and the console on it"
-	@echo "make docs     docs/keys.md, docs/cli.md and the pictures, from the program itself"
+	@echo "make docs     docs/keys.md, docs/cli.md and docs/settings.md, from the program itself"
+	@echo "make pictures docs/pictures, from the program on a root with two trained models (about ten minutes)"
 
 install: $(STAMP)
 
@@ -45,6 +46,12 @@ lab: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
+
+pictures: $(STAMP)
+	$(BIN)/ringrift pipeline square8_2p --root build/pictures --wait
+	$(BIN)/ringrift pipeline hex8_2p --root build/pictures --wait
+	$(BIN)/python docs/pictures.py --root build/pictures
+	$(BIN)/ringrift supervise --stop --root build/pictures
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache
