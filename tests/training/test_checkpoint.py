@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import resource
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -146,6 +147,71 @@ def test_a_checkpoint_of_another_config_or_none_at_all_is_refused(saved: Path, t
     torch.save({"model_state_dict": {}}, saved)
     sidecar_path(saved).unlink()
     with pytest.raises(SchemaError, match="another program"):
+        load_model(saved)
+
+
+def _with_weight(path: Path, name: object, value: torch.Tensor) -> None:
+    content = torch.load(path, weights_only=True)
+    content["model_state_dict"][name] = value
+    torch.save(content, path)
+    sidecar_path(path).unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stem.bias", torch.zeros(1).expand(10**13)),  # 40 TB of one stored number
+        ("stem.bias", torch.zeros(1).expand(10**9)),
+        ("stem.bias", torch.zeros(4, dtype=torch.bfloat16)),
+        ("stem.bias", torch.zeros(4).to_sparse()),
+        ("stem.bias", torch.zeros(4, device="meta")),
+        (3, torch.zeros(3)),
+    ],
+    ids=["40 TB", "4 GB", "bfloat16", "sparse", "meta", "number for a name"],
+)
+def test_weights_of_another_size_or_kind_are_refused_before_they_are_touched(
+    saved: Path, name: object, value: torch.Tensor
+) -> None:
+    _with_weight(saved, name, value)
+    with pytest.raises(SchemaError, match="do not fit"):
+        load_model(saved)
+
+
+def test_an_architecture_of_gigabytes_is_compared_and_not_built(saved: Path) -> None:
+    _resaved(saved, architecture={"blocks": 64, "channels": 1024, "pair": 256})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(SchemaError, match="do not fit"):
+        load_model(saved)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB; the network would take 5 GB
+
+
+def test_notes_that_are_no_dictionaries_are_refused(saved: Path) -> None:
+    _resaved(saved, training_info=["seed"])
+    with pytest.raises(SchemaError, match="malformed"):
+        load_model(saved)
+
+
+def test_a_packed_checkpoint_that_unpacks_to_more_than_its_size_is_refused(saved: Path) -> None:
+    with zipfile.ZipFile(saved) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(saved, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data + bytes(1 << 20))
+    sidecar_path(saved).unlink()
+    with pytest.raises(UnverifiedError, match="claim more"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(
+    "pickled", [b"\x80\x02.", b"\x80\x02K\x01K\x02s.", b"\x80\x02h\x05.", b"\x80\x02X\xff\xff\xff\x7fa.", b""], ids=repr
+)
+def test_a_pickle_made_to_trip_the_reader_is_refused(saved: Path, pickled: bytes) -> None:
+    with zipfile.ZipFile(saved, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/version", "3\n")
+        archive.writestr("archive/byteorder", "little")
+    sidecar_path(saved).unlink()
+    with pytest.raises(UnverifiedError):
         load_model(saved)
 
 
