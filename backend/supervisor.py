@@ -45,7 +45,9 @@ HANDLERS: dict[str, str] = {
     "jobs.submit": "backend.jobs.submit:apply_submit",
     "jobs.cancel": "backend.jobs.plans:apply_cancel",
     "jobs.retry": "backend.jobs.plans:apply_retry",
+    "hosts.bootstrap": "backend.fleet.plans:apply_bootstrap",
     "hosts.drain": "backend.fleet.plans:apply_drain",
+    "hosts.enrol": "backend.fleet.plans:apply_enrol",
     "hosts.probe": "backend.fleet.plans:apply_probe",
     "hosts.undrain": "backend.fleet.plans:apply_undrain",
     "registry.archive": "backend.registry.archive:apply_archive",
@@ -97,7 +99,7 @@ class Supervisor:
             self.keeper.spawn = group.create_task
             self.keeper.wake = self.wake.set
             beating = group.create_task(self._beat())
-            watching = group.create_task(Watch(self.paths, self.store).run())
+            watching = group.create_task(Watch(self.paths, self.store, connect=lambda: self.roster.pool).run())
             ready()
             while not self.stop.is_set():
                 pause = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from backend.errors import RingRiftError
@@ -32,11 +33,19 @@ class Watch:
     """The looks that are due. Never raises: a watch that fails must not stop the jobs.
 
     Args:
-        remote: the way to the hosts; a pool of its own by default, made when there is a host besides this machine.
+        remote: the way to the hosts.
+        connect: makes it, once there is a host besides this machine; a pool of its own by default.
     """
 
-    def __init__(self, paths: Paths, store: StateStore, remote: Remote | None = None) -> None:
-        self.paths, self.store, self.remote = paths, store, remote
+    def __init__(
+        self,
+        paths: Paths,
+        store: StateStore,
+        remote: Remote | None = None,
+        *,
+        connect: Callable[[], Remote] | None = None,
+    ) -> None:
+        self.paths, self.store, self.remote, self.connect = paths, store, remote, connect
         self._facts_at: dict[str, float] = {}
         self._hosts: Hosts | None = None
         self._complaint = ""
@@ -81,14 +90,18 @@ class Watch:
         rich = [host for host in due if now - self._facts_at.get(host.name, 0.0) >= FACTS_S]
         poor = [host for host in due if host not in rich]
         if self.remote is None and any(not host.is_local for host in due):
-            from backend.fleet.ssh import SshPool
-
-            self.remote = self._own = SshPool(self.paths)
+            self.remote = self.connect() if self.connect is not None else self._pool()
         answers = await look_at_all(self.store, self.remote, poor, "sample", silent=True)
         answers |= await look_at_all(self.store, self.remote, rich, "facts", silent=True)
         for host in rich:
             if not isinstance(answers[host.name], RingRiftError):
                 self._facts_at[host.name] = now
+
+    def _pool(self) -> SshPool:
+        from backend.fleet.ssh import SshPool
+
+        self._own = SshPool(self.paths)
+        return self._own
 
     async def _read_hosts(self) -> Hosts | None:
         """The hosts file as it is now; with a mistake in it, as it was last."""

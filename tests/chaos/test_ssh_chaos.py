@@ -108,8 +108,10 @@ async def test_links_cut_during_start_cancel_and_acknowledgement_lose_and_double
             await bed.under_a_cut(partial(bed.launcher.cancel, key, by="t", reason="r", grace_s=1), 0.1, chance)
         seen = await bed.settled(key)
         assert seen.phase is Phase.EXITED and seen.exit is not None
-        assert bed.executions(key) == int(seen.exit.executed)
-        assert seen.exit.cancelled or seen.exit.code == 0
+        if seen.exit.cancelled:  # perhaps before the command had counted itself
+            assert bed.executions(key) <= int(seen.exit.executed)
+        else:
+            assert (seen.exit.code, bed.executions(key)) == (0, 1)
         ends["cancelled" if seen.exit.cancelled else "exit code 0"] += 1
         await bed.under_a_cut(partial(bed.launcher.acknowledge, [key]), 0.05, chance)
     assert await bed.insist(bed.launcher.owned) == ()

@@ -1,0 +1,153 @@
+"""Jobs on a host over SSH while the supervisor is killed and the link is cut; ``RINGRIFT_CHAOS=100`` for more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from backend.fleet.hosts import Host
+from backend.fleet.ssh import SshPool
+from backend.fleet.store import record_code
+from backend.jobs.pipelines import add_chain
+from backend.jobs.store import job_row, job_rows
+from backend.paths import Paths
+from backend.snapshot import ENDED, JobRow
+from backend.state.store import StateStore
+from backend.supervisor import ensure_running, running_pid, stop
+from tests.lab.sshd import Sshd
+
+KILLS = int(os.environ.get("RINGRIFT_CHAOS", "6"))
+PATIENCE_S = 120.0 + 3.0 * KILLS
+
+
+def describe(paths: Paths, *servers: Sshd, local: bool = False) -> None:
+    """Writes hosts.yaml."""
+    lines = ["hosts:", *(["  local: {}"] if local else [])]
+    for server in servers:
+        lines.append(f"  {server.name}:")
+        lines += [f"    {name}: {value}" for name, value in server.settings().items() if isinstance(value, str | int)]
+        lines.append(f"    storage_paths: {{agent: {server.folder / 'agent'}}}")
+    paths.root.mkdir(exist_ok=True)
+    paths.hosts_yaml.write_text("\n".join(lines) + "\n")
+
+
+async def set_up(store: StateStore, server: Sshd) -> None:
+    """Enrols a host, and records this installation as its own."""
+    async with SshPool(store.paths) as pool:
+        pool.confirm_enrolment(await pool.enrol(server.host()))
+    code = {"python": sys.executable, "root": str(server.folder / "data"), "bundle": "0" * 64}
+    await record_code(store, server.name, code)
+
+
+@asynccontextmanager
+async def opened(paths: Paths) -> AsyncIterator[StateStore]:
+    async with await StateStore.open(paths) as store:
+        try:
+            yield store
+        finally:
+            await asyncio.to_thread(stop, paths)
+
+
+async def chain(store: StateStore, *codes: str) -> list[str]:
+    wanted: list[tuple[str, dict[str, Any]]] = [
+        ("command", {"argv": [sys.executable, "-I", "-S", "-c", code]}) for code in codes
+    ]
+    async with store.database.write() as db:
+        _, jobs = await add_chain(db, "hex8_2p", wanted, {}, None)
+    return list(jobs)
+
+
+async def until(store: StateStore, name: str, good: Callable[[JobRow], bool]) -> JobRow:
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            row = await job_row(store, name)
+            assert row is not None
+            if good(row):
+                return row
+            await asyncio.sleep(0.05)
+
+
+async def test_jobs_on_a_host_survive_kills_of_the_supervisor_and_cut_links(
+    paths: Paths, make_sshd: Callable[..., Sshd]
+) -> None:
+    server, chance = make_sshd(), random.Random(13)
+    describe(paths, server)
+    ran = server.folder / "ran"
+    code = f"import os, time; open({str(ran)!r}, 'a').write(os.environ['RINGRIFT_ATTEMPT'] + ' '); time.sleep(0.4)"
+    async with opened(paths) as store:
+        await set_up(store, server)
+        jobs = await chain(store, *[code] * (4 + KILLS // 4))
+        kills = cuts = 0
+        async with asyncio.timeout(PATIENCE_S):
+            while any(row.state not in ENDED for row in await job_rows(store)):
+                await asyncio.to_thread(ensure_running, paths)
+                await asyncio.sleep(chance.uniform(0.0, 1.2))
+                if kills < KILLS:
+                    pid = running_pid(paths)
+                    if kills % 2:
+                        cuts += server.cut() > 0
+                    if pid is not None:
+                        os.kill(pid, signal.SIGKILL)
+                        kills += 1
+        rows = {row.id: row for row in await job_rows(store)}
+        assert [(name, rows[name].state, rows[name].host) for name in jobs] == [
+            (name, "done", "alpha") for name in jobs
+        ]
+        assert ran.read_text().split() == [f"{name}.1" for name in jobs]
+        assert not await store.events(type="STRAY_ATTEMPT")
+        sys.stdout.write(f"{kills} kills of the supervisor, {cuts} cuts, {len(jobs)} jobs, each ran once\n")
+
+
+async def test_a_host_that_falls_silent_holds_up_nobody_and_is_heard_again(
+    paths: Paths, make_sshd: Callable[..., Sshd]
+) -> None:
+    far, near = make_sshd("far"), make_sshd("near")
+    describe(paths, far)
+    async with opened(paths) as store:
+        await set_up(store, far)
+        await set_up(store, near)
+        go = far.folder / "go"
+        wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)"
+        (first,) = await chain(store, wait)
+        await asyncio.to_thread(ensure_running, paths)
+        await until(store, first, lambda row: row.state == "running")
+        far.freeze()
+        describe(paths, far, near)  # read again without a restart
+        codes = ["pass"] * 3
+        rest = await chain(store, *codes)
+        for name in rest:
+            row = await until(store, name, lambda row: row.state in ENDED)
+            assert (row.state, row.host) == ("done", "near")
+        go.touch()
+        far.freeze(signal.SIGCONT)
+        row = await until(store, first, lambda row: row.state in ENDED)
+        assert (row.state, row.host, row.exit_code) == ("done", "far", 0)
+
+
+async def test_a_host_taken_out_of_the_file_loses_no_job(paths: Paths, make_sshd: Callable[..., Sshd]) -> None:
+    server = make_sshd()
+    describe(paths, server)
+    async with opened(paths) as store:
+        await set_up(store, server)
+        (first,) = await chain(store, "import time; time.sleep(0.5)")
+        await asyncio.to_thread(ensure_running, paths)
+        await until(store, first, lambda row: row.state == "running")
+        paths.hosts_yaml.write_text("hosts: {local: {}}\n")
+        row = await until(store, first, lambda row: "does not answer" in row.why)
+        assert row.state == "running"
+        describe(paths, server)
+        assert (await until(store, first, lambda row: row.state in ENDED)).state == "done"
+
+
+def test_the_bed_describes_hosts_that_are_understood(tmp_path: Any, paths: Paths) -> None:
+    from backend.fleet.hosts import load_hosts
+
+    server = Sshd(tmp_path / "host", "alpha")
+    describe(paths, server, local=True)
+    assert load_hosts(paths.hosts_yaml).hosts[1] == Host("alpha", server.settings(), line=3)
