@@ -45,10 +45,10 @@ from backend.atomic import atomic_file
 from backend.configs import Config
 from backend.errors import SchemaError, UnverifiedError
 from backend.rules.geometry import BOARDS
-from backend.rules.layout import PHASE_NAMES
+from backend.rules.layout import M_PLACE, MOVE_TYPES, PHASE_NAMES
 from backend.training.encoder import box_of
 from backend.training.npz import array_checksum, read_npz, write_npz
-from backend.training.packing import ENCODER_VERSION, GLOBALS, PACKED
+from backend.training.packing import ENCODER_VERSION, GLOBALS, KINDS, PACKED
 
 EXPORT_VERSION = "console-1"
 POLICY_ENCODING = "ringrift-moves-1"
@@ -148,6 +148,7 @@ def load_dataset(path: Path, *, config: Config | None = None) -> Dataset:
     arrays, checksums = read_npz(path)
     found, metadata, digest = _check(path, arrays, checksums, config)
     _check_shapes(arrays, found, str(path))
+    check_values(arrays, found, str(path))
     return Dataset(found, arrays, metadata, digest)
 
 
@@ -171,7 +172,7 @@ def _json(arrays: Mapping[str, NDArray[Any]], name: str, path: Path) -> dict[str
         raise SchemaError("a dataset of another program (no provenance of ours inside)", where=str(path))
     try:
         value = json.loads(str(array))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnverifiedError(f"the dataset's {name} cannot be read", where=str(path)) from error
     if not isinstance(value, dict):
         raise UnverifiedError(f"the dataset's {name} cannot be read", where=str(path))
@@ -189,7 +190,7 @@ def _check(
                 where=f"{path} array {name}",
                 hint="export it again",
             )
-    missing = sorted(set(_ARRAYS) - set(checksums))
+    missing = sorted((set(_ARRAYS) | {"encoder_version", "policy_encoding"}) - set(checksums))
     if missing:
         raise SchemaError(f"the dataset has no {', '.join(missing)}", where=str(path))
     for name, wanted in (("encoder_version", ENCODER_VERSION), ("policy_encoding", POLICY_ENCODING)):
@@ -226,17 +227,62 @@ def _check_shapes(arrays: Mapping[str, NDArray[Any]], config: Config, where: str
             raise SchemaError(
                 f"the dataset's {name} is {array.dtype} {array.shape}, expected {dtype} {wanted}", where=where
             )
-    if samples and (np.diff(offsets).min() < 0 or offsets[0] != 0 or arrays["game_index"].max() >= games):
+    if samples and (np.diff(offsets).min() < 0 or offsets[0] != 0):
         raise SchemaError("the dataset's index arrays point outside", where=where)
 
 
+_CHUNK = 1 << 20
+_Allowed = tuple[str, NDArray[Any], int, int]
+
+
+def check_values(arrays: Mapping[str, NDArray[Any]], config: Config, where: str) -> None:
+    """Every value lies where the compiled readers, which check no bounds, may follow it.
+
+    Raises:
+        SchemaError: one does not.
+    """
+    if not len(arrays["players"]):
+        return
+    seats, cells, packed = config.players, BOARDS[config.board].cells, arrays["features"]
+    moves, owners = arrays["policy_indices"], arrays["final_cells"]
+    allowed: list[_Allowed] = [
+        ("features", packed[:, 0], 0, KINDS - 1),
+        ("features", packed[:, 3], 0, 4),
+        ("features", packed[:, 4], 0, 3),
+        ("players", arrays["players"], 1, seats),
+        ("winners", arrays["winners"], 1, seats),
+        ("game_index", arrays["game_index"], 0, len(arrays["game_ids"]) - 1),
+        ("split", arrays["split"], 0, 1),
+        ("exchanged", arrays["exchanged"], 0, 1),
+        ("final_cells", np.where(owners == 255, 0, owners), 0, seats),
+    ]
+    for start in range(0, len(moves), _CHUNK):
+        part = moves[start : start + _CHUNK]
+        kind, b = part & 31, (part >> 14) & 511
+        allowed += [
+            ("policy_indices", kind, 0, MOVE_TYPES - 1),
+            ("policy_indices", (part >> 5) & 511, 0, cells - 1),
+            ("policy_indices", b, 0, cells - 1),
+            ("policy_indices", np.where(kind == M_PLACE, b, 0), 0, 3),
+            ("policy_indices", part >> 23, 0, cells - 1),
+        ]
+        _check_ranges(allowed, where)
+        allowed.clear()
+    _check_ranges(allowed, where)
+    for name in ("globals", "policy_values", "final_scores"):
+        if not np.isfinite(arrays[name]).all():
+            raise SchemaError(f"the dataset's {name} holds a value that is no number", where=where)
+
+
+def _check_ranges(allowed: Iterable[_Allowed], where: str) -> None:
+    for name, values, least, most in allowed:
+        if values.size and (values.min() < least or values.max() > most):
+            raise SchemaError(f"the dataset's {name} holds a value outside {least}..{most}", where=where)
+
+
 def _info(path: Path, config: Config, metadata: Mapping[str, Any], digest: str) -> DatasetInfo:
-    return DatasetInfo(
-        path=path,
-        config=config.key,
-        samples=int(metadata.get("samples", 0)),
-        games=int(metadata.get("games", 0)),
-        games_validation=int(metadata.get("games_validation", 0)),
-        content_digest=digest,
-        metadata=metadata,
-    )
+    counts = [metadata.get(name, 0) for name in ("samples", "games", "games_validation")]
+    if not all(isinstance(count, int) for count in counts):
+        raise SchemaError("the dataset's provenance counts nothing", where=str(path))
+    samples, games, games_validation = counts
+    return DatasetInfo(path, config.key, samples, games, games_validation, digest, metadata)

@@ -118,9 +118,11 @@ def covers(dataset: Path, games_db: Path) -> bool:
     except RingRiftError:
         return False
     digest = game_ids_digest(row[0] for row in rows)
-    sources = metadata.get("sources", [])
-    return metadata.get("encoder_version") == ENCODER_VERSION and any(
-        source.get("game_ids_digest") == digest for source in sources
+    sources = metadata.get("sources")
+    return (
+        metadata.get("encoder_version") == ENCODER_VERSION
+        and isinstance(sources, list)
+        and any(isinstance(source, dict) and source.get("game_ids_digest") == digest for source in sources)
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -15,11 +16,13 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from backend.errors import NotFoundError, UntrustedError, UnverifiedError
+from backend.errors import NotFoundError, ResourceError, UntrustedError, UnverifiedError
 
 CHUNK = 1 << 20
 MAX_DIMENSION = 1_000_000_000
 """Longest dimension believed; a corrupted header once claimed 22 billion elements."""
+MOST_EXPANSION = 1032
+"""What deflate can make of a byte at most (zlib.net, "Technical details"): larger claims are lies."""
 
 
 def array_checksum(array: NDArray[Any]) -> str:
@@ -111,10 +114,12 @@ def read_npz(
         NotFoundError: there is no such file.
         UntrustedError: it holds pickled objects.
         UnverifiedError: it is truncated or corrupted, or holds something other than arrays.
+        ResourceError: it would not fit into memory.
     """
     arrays: dict[str, NDArray[Any]] = {}
     checksums: dict[str, str] = {}
     with _opened(path) as archive:
+        _check_claims(archive, path, keep=keep, only=only)
         for entry in archive.infolist():
             name, dot, kind = entry.filename.rpartition(".")
             where = f"{path} array {name or entry.filename}"
@@ -135,6 +140,24 @@ def read_npz(
             if target is not None:
                 arrays[name] = target
     return arrays, checksums
+
+
+def _check_claims(archive: zipfile.ZipFile, path: Path, *, keep: bool, only: frozenset[str] | None) -> None:
+    """Refuses sizes that cannot be true, and those that this machine cannot hold, before any memory is asked for."""
+    size = path.stat().st_size
+    claimed = 0
+    for entry in archive.infolist():
+        if only is None or entry.filename.removesuffix(".npy") in only:
+            claimed += entry.file_size
+    if claimed > MOST_EXPANSION * size:
+        raise UnverifiedError(f"the dataset claims {claimed} bytes in a file of {size}", where=str(path))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if keep and claimed > memory:
+        raise ResourceError(
+            f"the dataset takes {claimed >> 20} MiB of memory, this machine has {memory >> 20}",
+            where=str(path),
+            hint="export fewer games with --max-games",
+        )
 
 
 def _read_data(

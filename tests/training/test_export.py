@@ -27,11 +27,13 @@ from backend.locks import FileLock
 from backend.paths import Paths
 from backend.rules import load
 from backend.rules.layout import M_SWAP, PLAYER
-from backend.training.dataset import load_dataset, read_metadata, verify_dataset
+from backend.training import dataset as dataset_module
+from backend.training.dataset import load_dataset, read_metadata, verify_dataset, write_dataset
 from backend.training.encoder import box_of
 from backend.training.export import covers, discover, export, split_games
 from backend.training.game_record import GameRecord
 from backend.training.games_db import iterate_games
+from backend.training.npz import read_npz, write_npz
 from backend.training.packing import pack_states
 from backend.training.samples import game_samples
 
@@ -278,6 +280,60 @@ def test_damaged_and_foreign_datasets_are_told_apart(played: Paths, square8: Con
     np.savez(bad, features=np.zeros((2, 56, 8, 8), dtype=np.float32), values=np.zeros(2, dtype=np.float32))
     assert isinstance(_error_of(bad, square8), SchemaError)
     assert isinstance(_error_of(tmp_path / "none.npz", square8), NotFoundError)
+
+
+def _forged(good: Path, bad: Path, square8: Config, **changed: np.ndarray) -> Path:
+    """The dataset with other arrays and with checksums that fit them."""
+    dataset = load_dataset(good)
+    arrays = {name: dataset.arrays[name] for name in dataset_module._ARRAYS} | changed
+    write_dataset(bad, square8, arrays, dict(dataset.metadata))
+    return bad
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "value"),
+    [
+        ("features", (0, 0, 3, 3), 200),  # a kind of cell: the plane that is written
+        ("features", (0, 3, 3, 3), 99),
+        ("features", (0, 4, 3, 3), 8),
+        ("players", 0, 3),
+        ("winners", 0, 0),
+        ("game_index", 0, -1),
+        ("game_index", 0, 12),
+        ("final_cells", (0, 0, 0), 9),
+        ("policy_indices", 0, 64 << 5),  # a cell of no board
+        ("policy_indices", 0, 31),
+        ("policy_indices", 0, -5),
+        ("policy_values", 0, np.nan),
+    ],
+)
+def test_values_that_would_lead_the_compiled_readers_astray_are_refused(
+    played: Paths, square8: Config, tmp_path: Path, name: str, at: object, value: float
+) -> None:
+    good, bad = played.dataset(square8), tmp_path / "bad.npz"
+    array = load_dataset(good).arrays[name].copy()
+    array[at] = value
+    with pytest.raises(SchemaError, match=name):
+        load_dataset(_forged(good, bad, square8, **{name: array}))
+
+
+def test_a_dataset_without_its_version_or_with_odd_provenance_is_refused(
+    played: Paths, square8: Config, tmp_path: Path
+) -> None:
+    good, bad = played.dataset(square8), tmp_path / "bad.npz"
+    arrays, _ = read_npz(good)
+    stated = json.loads(str(arrays["data_checksums"]))
+    del arrays["encoder_version"], stated["encoder_version"]
+    with bad.open("wb") as stream:
+        write_npz(stream, arrays | {"data_checksums": np.array(json.dumps(stated))})
+    assert "encoder_version" in str(_error_of(bad, square8))
+    _rewritten(good, bad, metadata=np.array("[" * 100_000))
+    assert isinstance(_error_of(bad, square8), UnverifiedError)
+    odd = json.loads(str(read_npz(good)[0]["metadata"])) | {"sources": ["here"], "samples": "many"}
+    _rewritten(good, bad, metadata=np.array(json.dumps(odd)))
+    assert not covers(bad, played.games_db(square8))
+    with pytest.raises(SchemaError, match="provenance"):
+        verify_dataset(bad)
 
 
 def test_a_dataset_holds_no_objects_and_its_provenance(played: Paths, square8: Config) -> None:

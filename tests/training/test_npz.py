@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
+import math
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.errors import NotFoundError, UntrustedError, UnverifiedError
+from backend.errors import NotFoundError, ResourceError, UntrustedError, UnverifiedError
 from backend.training.npz import array_checksum, read_npz, write_npz
 
 ARRAYS = {
@@ -126,6 +128,33 @@ def test_a_header_that_claims_too_much_allocates_nothing(tmp_path: Path) -> None
         archive.writestr("a.npy", head.getvalue() + b"data")
     with pytest.raises(UnverifiedError, match="its header says"):
         read_npz(path)
+
+
+def _claiming(path: Path, shape: tuple[int, ...], data: bytes) -> None:
+    """An archive whose array and whose directory both claim the shape, whatever data there is."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", head.getvalue() + data)
+        archive.filelist[0].file_size = len(head.getvalue()) + math.prod(shape)
+
+
+def test_a_small_file_that_claims_ten_terabytes_is_no_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    _claiming(path, (100_000, 100_000_000), b"data")
+    for keep in (True, False):
+        with pytest.raises(UnverifiedError, match="claims 10000000000"):
+            read_npz(path, keep=keep)
+
+
+def test_what_memory_cannot_hold_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.npz"
+    with path.open("wb") as stream:
+        write_npz(stream, {"a": np.zeros(3_000_000, dtype=np.uint8)})
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 500}[name])
+    with pytest.raises(ResourceError, match="memory"):
+        read_npz(path)
+    assert read_npz(path, keep=False)[1].keys() == {"a"}
 
 
 class FullDisk(io.BytesIO):
