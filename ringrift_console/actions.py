@@ -95,6 +95,22 @@ def _needs_host(snapshot: Snapshot, subject: str | None) -> str | None:
     return None if find_host(snapshot, subject) else "no host is selected"
 
 
+def _can_enrol(snapshot: Snapshot, subject: str | None) -> str | None:
+    host = find_host(snapshot, subject)
+    if host is None:
+        return "no host is selected"
+    return "this machine needs no key" if host.local else None
+
+
+def _can_bootstrap(snapshot: Snapshot, subject: str | None) -> str | None:
+    host = find_host(snapshot, subject)
+    if host is None:
+        return "no host is selected"
+    if host.local:
+        return "this machine runs this installation"
+    return None if host.fingerprint else "its key is not enrolled"
+
+
 def _can_drain(snapshot: Snapshot, subject: str | None) -> str | None:
     host = find_host(snapshot, subject)
     if host is None:
@@ -206,6 +222,7 @@ ACTIONS: tuple[Action, ...] = (
             Param("--games", "games that the config should have in all", type="int", metavar="N"),
             Param("--epochs", "training epochs", type="int", metavar="N"),
             Param("--gauntlet-games", "gauntlet games per opponent", type="int", metavar="N"),
+            Param("--shards", "parts of self-play and gauntlet, spread over hosts", type="int", metavar="N"),
             SEED,
             WAIT,
             DRY_RUN,
@@ -398,6 +415,7 @@ ACTIONS: tuple[Action, ...] = (
             Param("--simulations", "search simulations a move; 0 plays the bare policy", type="int", metavar="N"),
             Param("--opponents", "comma list", default="random,heuristic", metavar="NAMES"),
             Param("--run", "id of a run to go on with", metavar="ID"),
+            Param("--first-block", "lowest opening of the run to play", type="int", default=0, metavar="N"),
             Param("--workers", "processes; default one a core", type="int", metavar="N"),
             SEED,
             JSON,
@@ -435,6 +453,39 @@ ACTIONS: tuple[Action, ...] = (
         scope="hosts",
         tier=Tier.PLAN,
         available=_needs_host,
+    ),
+    Action(
+        "hosts.enrol",
+        "Trust the key that a host shows, after comparing its fingerprint",
+        "enrol…",
+        verb=("hosts", "enrol"),
+        params=(
+            HOST,
+            Param("--fingerprint", "the fingerprint that was compared, SHA256:...", metavar="FP"),
+            HOSTS_FILE,
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_HOSTS}:enrol",
+        plan="backend.fleet.plans:plan_enrol",
+        key="e",
+        scope="hosts",
+        tier=Tier.PLAN,
+        available=_can_enrol,
+    ),
+    Action(
+        "hosts.bootstrap",
+        "Set a host up: its environment, and this code by its hash",
+        "bootstrap…",
+        verb=("hosts", "bootstrap"),
+        params=(HOST, HOSTS_FILE, WAIT, DRY_RUN, JSON),
+        run=f"{_HOSTS}:bootstrap",
+        plan="backend.fleet.plans:plan_bootstrap",
+        key="b",
+        scope="hosts",
+        tier=Tier.PLAN,
+        available=_can_bootstrap,
     ),
     Action(
         "hosts.drain",

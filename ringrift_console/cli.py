@@ -20,7 +20,7 @@ from ringrift_console.actions import ACTIONS, Action, Param, load
 
 _TYPES = {"str": str, "int": int, "float": float, "path": str}
 _GROUPS = {
-    "hosts": "machines: list, show, probe, drain, undrain, shell",
+    "hosts": "machines: list, show, probe, enrol, bootstrap, drain, undrain, shell",
     "jobs": "jobs: submit, list, show, follow, cancel, retry",
     "registry": "models: list, info, archive",
     "rules": "the game: replay, bench, play, record",

@@ -16,7 +16,7 @@ from ringrift_console.widgets.line import Bar
 from ringrift_console.widgets.prompt import LineInput
 from screens.dialogs import Dialog
 
-_NOT_ASKED = {"--wait", "--dry-run", "--json"}
+_NOT_ASKED = {"--wait", "--dry-run", "--json", "--hosts", "--fingerprint"}
 _LABEL = 18
 
 

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from backend.errors import RefusedError, RingRiftError
+from backend.fleet.bootstrap import BUNDLES, bootstrap
+from backend.fleet.bundle import make_bundle, pins
+from backend.fleet.doctor import findings
+from backend.fleet.errors import SshError
 from backend.fleet.hosts import Host, load_hosts
-from backend.fleet.look import look_at_all, way_to
-from backend.fleet.store import drained_hosts, find_host, set_drained
+from backend.fleet.known_hosts import HostKey, enrol_key
+from backend.fleet.look import look_at_all, state_after, way_to
+from backend.fleet.probe import folder_of
+from backend.fleet.store import (
+    KNOWN_HOSTS,
+    address,
+    drained_hosts,
+    find_host,
+    host_rows,
+    record_code,
+    record_enrolment,
+    record_report,
+    record_trouble,
+    set_drained,
+)
 from backend.paths import Paths
 from backend.plans import Change, Plan
+from backend.snapshot import HostRow, HostState
 from backend.state.store import StateStore
 
 PLAN_ROWS = 12
+
+log = logging.getLogger("ringrift.supervisor")
 
 
 async def host_of(paths: Paths, name: str) -> Host:
@@ -145,3 +166,127 @@ async def apply_probe(paths: Paths, plan: Plan, store: StateStore) -> dict[str, 
         "up": [name for name in answers if name not in trouble],
         "trouble": {name: error.line() for name, error in trouble.items()},
     }
+
+
+async def plan_enrol(paths: Paths, *, host: str) -> Plan:
+    """The key that a host shows now, to be compared by a person before it is trusted.
+
+    Raises:
+        NotFoundError: there is no such host.
+        RefusedError: it needs no key, or that key is enrolled already.
+        SshError: the host shows none.
+    """
+    found = await host_of(paths, host)
+    if found.is_local:
+        raise RefusedError("this machine needs no key", where=host)
+    from backend.fleet.ssh import SshPool
+
+    async with SshPool(paths) as pool:
+        offered = await pool.enrol(found)
+    before = offered.enrolled.fingerprint if offered.enrolled else "not enrolled"
+    if offered.enrolled == offered.key:
+        raise RefusedError("this key is enrolled already", where=f"{host} {before}")
+    kind = offered.key.algorithm.removeprefix("ssh-").split("-")[0]
+    warnings = [f"compare it with what the host itself says: ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub"]
+    if offered.enrolled is not None:
+        warnings.insert(0, "the host shows ANOTHER key than before: reinstalled, or somebody stands between")
+    revision, _ = await _look(paths, host)
+    return Plan(
+        action="hosts.enrol",
+        title=f"Enrol the key of {host}",
+        params={"host": host, "key": offered.key.text, "fingerprint": offered.fingerprint},
+        changes=(Change(f"trusted key of {host}", before, offered.fingerprint),),
+        steps=(f"trust this key of {address(found)} from now on", "ask the host for its facts"),
+        command=f"ringrift hosts enrol {host} --fingerprint {offered.fingerprint}",
+        undo=f"remove the line of {host} from {paths.console / KNOWN_HOSTS}",
+        warnings=tuple(warnings),
+        revision=revision,
+    )
+
+
+async def apply_enrol(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:
+    """Trusts the key that was shown, and no other; returns ``{"host", "fingerprint", "trouble"}``."""
+    name = str(plan.params["host"])
+    host = await host_of(paths, name)
+    key = HostKey.parse(str(plan.params["key"]))
+    await asyncio.to_thread(enrol_key, paths.console / KNOWN_HOSTS, name, key)
+    operation = await store.operation(store.operation_id) if store.operation_id else None
+    if await store.step("recorded") is None:
+        await record_enrolment(store, name, key.fingerprint, operation.by if operation else "")
+        await store.record_step("recorded")
+    async with way_to(paths, [host]) as remote:
+        answers = await look_at_all(store, remote, [host])
+    answer = answers[name]
+    trouble = answer.line() if isinstance(answer, RingRiftError) else ""
+    return {"host": name, "fingerprint": key.fingerprint, "trouble": trouble}
+
+
+async def plan_bootstrap(paths: Paths, *, host: str) -> Plan:
+    """What setting a host up will do.
+
+    Raises:
+        NotFoundError: there is no such host.
+        RefusedError: it is this machine, it runs another program, its key is not enrolled, or its last facts say that
+            our code cannot run there.
+    """
+    found = await host_of(paths, host)
+    if found.is_local:
+        raise RefusedError("this machine runs this installation already", where=host)
+    if found.settings.get("runtime", "builtin") != "builtin":
+        raise RefusedError(f"its runtime is {found.settings['runtime']}: it runs its own checkout", where=host)
+    rows: tuple[HostRow, ...] = ()
+    revision = 0
+    if paths.state_db.exists():
+        async with await StateStore.open(paths) as store:
+            rows, revision = await host_rows(store), await store.revision()
+    row = next((row for row in rows if row.name == host), None)
+    if row is None or row.fingerprint is None:
+        raise RefusedError("its key is not enrolled", where=host, hint=f"ringrift hosts enrol {host}")
+    if row.facts_at is not None:
+        for finding in findings(row.facts, row.samples[-1] if row.samples else None):
+            if finding.level == "error":
+                raise RefusedError(finding.text, where=host, hint=finding.mend)
+    bundle = await asyncio.to_thread(make_bundle, paths.console / BUNDLES)
+    now = str(row.facts.get("bundle") or "")
+    given = found.settings.get("python_path") or found.settings.get("venv_activate")
+    packages = f"use the packages of {given}" if given else "make an environment there with pip: " + " ".join(pins())
+    return Plan(
+        action="hosts.bootstrap",
+        title=f"Bootstrap {host}",
+        params={"host": host},
+        changes=(Change(f"code on {host}", now[:12] or "none", bundle.sha256[:12]),),
+        steps=(
+            "check Python, machine, glibc, disk and file system; refuse before anything is changed",
+            packages,
+            f"send the code as {bundle.sha256[:12]}, {bundle.path.stat().st_size / 1000:.0f} kB, and unpack it",
+            "let it play a few games, which compiles the rules there (about a minute)",
+        ),
+        command=f"ringrift hosts bootstrap {host}",
+        undo=f"remove the folder bundles/{bundle.sha256[:12]}... from {folder_of(found)} there",
+        warnings=("it is set up with this code already: only what is missing is done",) if now == bundle.sha256 else (),
+        revision=revision,
+    )
+
+
+async def apply_bootstrap(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:
+    """Sets a host up and records what is there; returns ``{"host", "python", "bundle", "root", "versions"}``."""
+    host = await host_of(paths, str(plan.params["host"]))
+
+    def tell(line: str) -> None:
+        log.info("bootstrap of %s: %s", host.name, line)
+
+    async with way_to(paths, [host]) as remote:
+        assert remote is not None, "this machine is not bootstrapped"
+        try:
+            setup, report = await bootstrap(remote, host, paths, tell=tell)
+        except RingRiftError as error:
+            await record_trouble(store, host.name, state_after_step(error), f"bootstrap: {error.line()}")
+            raise
+    await record_report(store, host.name, report)
+    await record_code(store, host.name, setup.to_json())
+    return {"host": host.name} | setup.to_json()
+
+
+def state_after_step(error: RingRiftError) -> HostState:
+    """The state of a host on which a bootstrap failed: it answered, unless the way to it was at fault."""
+    return state_after(error) if isinstance(error, SshError) else "up"

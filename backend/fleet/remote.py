@@ -104,6 +104,7 @@ class ThisMachine:
 
 def _copy(source: Path, target: Path, sha256: str) -> None:
     staging = target.with_name(f".{target.name}.{os.getpid()}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         shutil.copyfile(source, staging)
         with staging.open("r+b") as stream:

@@ -1,4 +1,4 @@
-"""``ringrift hosts list | show | probe | drain | undrain | shell``."""
+"""``ringrift hosts list | show | probe | enrol | bootstrap | drain | undrain | shell``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import sys
 import time
 from typing import Any
 
-from backend.errors import Exit, RingRiftError
+from backend.errors import Exit, RefusedError, RingRiftError
 from backend.fleet.doctor import findings
 from backend.fleet.hosts import load_hosts
 from backend.fleet.look import look_at_all, way_to
 from backend.fleet.store import find_host, host_rows
 from backend.overview import read_snapshot
 from backend.paths import HOSTS_VARIABLE, Paths
+from backend.plans import Plan
 from backend.snapshot import HostRow
 from backend.state.store import StateStore
 from ringrift_console.verbs.common import size_text, table, to_json
@@ -164,6 +165,34 @@ async def _probe(paths: Paths, asked: list[Any]) -> tuple[dict[str, Any], list[H
     async with await StateStore.open(paths) as store, way_to(paths, asked) as remote:
         answers = await look_at_all(store, remote, asked)
         return answers, [row for row in await host_rows(store) if row.name in answers]
+
+
+def enrol(args: argparse.Namespace, paths: Paths) -> int:
+    """Trusts a host's key, when the fingerprint that was compared is given; else only shows the key."""
+    from backend.fleet.plans import plan_enrol
+    from ringrift_console.verbs.operations import carry_out
+
+    _use(args)
+
+    async def checked() -> Plan:
+        plan = await plan_enrol(paths, host=args.host)
+        shown = str(plan.params["fingerprint"])
+        if args.dry_run or args.fingerprint == shown:
+            return plan
+        if args.fingerprint:
+            raise RefusedError("the host shows another key", where=f"{args.host} {shown}", hint="nothing was trusted")
+        raise RefusedError("a person has to compare the key", where=f"{args.host} {shown}", hint=plan.command)
+
+    return carry_out(args, paths, checked())
+
+
+def bootstrap(args: argparse.Namespace, paths: Paths) -> int:
+    """Sets a host up, through the supervisor."""
+    from backend.fleet.plans import plan_bootstrap
+    from ringrift_console.verbs.operations import carry_out
+
+    _use(args)
+    return carry_out(args, paths, plan_bootstrap(paths, host=args.host))
 
 
 def drain(args: argparse.Namespace, paths: Paths) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from backend.snapshot import ENDED
 from ringrift_console.clock import duration
 from ringrift_console.widgets.line import Span
 
@@ -28,7 +29,7 @@ def header_spans(app: ConsoleApp, crumb: str, width: int) -> tuple[list[Span], l
         if supervisor.lag_ms is not None and supervisor.lag_ms >= LAG_MS:
             left.append((f" (slow: {round(supervisor.lag_ms, -2):.0f} ms)", "header_warn"))
     else:
-        waiting = sum(job.state in ("waiting", "placing", "running", "collecting", "cancelling") for job in snapshot.jobs)
+        waiting = sum(job.state not in ENDED and job.state != "unknown" for job in snapshot.jobs)
         text = f"supervisor down, {waiting} jobs wait (S starts it)" if waiting else "supervisor idle"
         left.append((text, "header_bad" if waiting else "header_dim"))
     running = sum(job.state == "running" for job in snapshot.jobs)

@@ -204,7 +204,7 @@ async def test_a_probe_of_this_machine_is_an_operation_like_any_other(fleet: Pat
 
 
 def test_every_plan_about_hosts_has_its_handler_and_its_guard() -> None:
-    assert {"hosts.drain", "hosts.undrain", "hosts.probe"} <= HANDLERS.keys()
+    assert {"hosts.drain", "hosts.undrain", "hosts.probe", "hosts.enrol", "hosts.bootstrap"} <= HANDLERS.keys()
     assert "host" in GUARDS
 
 
