@@ -71,19 +71,27 @@ class MatchRunner:
         self._matches.append(_Match(task, live, rng, live.played, time.monotonic()))
 
     def step(self) -> list[Any]:
-        """Plays one choice in every match; returns those that ended."""
-        for match in self._matches:
-            match.live.settle()
-        turns: dict[int, tuple[Player, list[_Match]]] = {}
-        for match in self._matches:
-            if not match.live.ended:
-                player = self._player(match, match.live.player)
-                turns.setdefault(id(player), (player, []))[1].append(match)
-        for player, turn in turns.values():
+        """Plays until every match waits for the candidate and has had one choice of it; returns those that ended.
+
+        The opponents go first, so that the candidate is asked about all matches at once: a network takes full batches.
+        """
+        while opposed := self._waiting(candidate=False):
+            for player, turn in opposed:
+                self._choose(player, turn)
+        for player, turn in self._waiting(candidate=True):
             self._choose(player, turn)
         ended = [match for match in self._matches if match.crashed or match.live.ended]
         self._matches = [match for match in self._matches if not (match.crashed or match.live.ended)]
         return [(match.slot, self._record(match)) for match in ended]
+
+    def _waiting(self, *, candidate: bool) -> list[tuple[Player, list[_Match]]]:
+        """The matches in which the candidate, or an opponent, has a choice to make, by player."""
+        turns: dict[int, tuple[Player, list[_Match]]] = {}
+        for match in self._matches:
+            if not match.crashed and not match.live.settle() and (match.live.player == match.slot.seat) == candidate:
+                player = self._player(match, match.live.player)
+                turns.setdefault(id(player), (player, []))[1].append(match)
+        return list(turns.values())
 
     def _player(self, match: _Match, seat: int) -> Player:
         return self._candidate if seat == match.slot.seat else self._opponents[match.slot.opponent]
