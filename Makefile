@@ -4,14 +4,18 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= auto
 
-.PHONY: help install run test lint bench lab docs pictures clean
+N ?= 8
+
+.PHONY: help install run test lint bench demo lab lab-down docs pictures clean
 
 help:
 	@echo "make run      install, then open the console"
 	@echo "make test     install, then lint, types and all tests"
 	@echo "make lint     ruff and mypy"
 	@echo "make bench    the measurements in benchmarks/ (takes a while)"
-	@echo "make lab      a scratch root with a small model, and the console on it"
+	@echo "make demo     a scratch root with a small model, and the console on it"
+	@echo "make lab      N=8 hosts with SSH on this machine (Linux, root): .lab/hosts.yaml"
+	@echo "make lab-down takes them away again"
 	@echo "make docs     docs/keys.md, docs/cli.md and docs/settings.md, from the program itself"
 	@echo "make pictures docs/pictures, from the program on a root with two trained models (about ten minutes)"
 
@@ -40,9 +44,15 @@ lint: $(STAMP)
 bench: $(STAMP)
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
+demo: $(STAMP)
+	$(BIN)/ringrift pipeline square8_2p --root build/demo --games 40 --epochs 2 --gauntlet-games 10 --wait
+	$(BIN)/ringrift-console --root build/demo
+
 lab: $(STAMP)
-	$(BIN)/ringrift pipeline square8_2p --root build/lab --games 40 --epochs 2 --gauntlet-games 10 --wait
-	$(BIN)/ringrift-console --root build/lab
+	@$(BIN)/python -m tests.lab.bed up --hosts $(N) $(if $(CAP),--cap $(CAP))
+
+lab-down: $(STAMP)
+	@$(BIN)/python -m tests.lab.bed down
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,22 @@ class Sshd:
     Args:
         options: lines of sshd_config, e.g. ``{"MaxSessions": 2}``.
         shell: plays the login shell for every command.
+        within: words before the server's command, e.g. ``ip netns exec NAME``.
     """
 
-    def __init__(self, folder: Path, name: str = "alpha", *, shell: str | None = None, **options: Any) -> None:
-        self.folder, self.name, self.port = folder, name, free_port()
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "alpha",
+        *,
+        shell: str | None = None,
+        address: str = "127.0.0.1",
+        port: int | None = None,
+        within: Sequence[str] = (),
+        **options: Any,
+    ) -> None:
+        self.folder, self.name, self.address, self.within = folder, name, address, tuple(within)
+        self.port = port or free_port()
         self.home = folder / "home"
         self.home.mkdir(parents=True)
         self.host_key = make_key(folder / "host_key")
@@ -64,7 +77,7 @@ class Sshd:
         (folder / "authorized").write_bytes((folder / "user_key.pub").read_bytes())
         lines = {
             "Port": self.port,
-            "ListenAddress": "127.0.0.1",
+            "ListenAddress": address,
             "HostKey": self.host_key,
             "PidFile": folder / "pid",
             "AuthorizedKeysFile": folder / "authorized",
@@ -90,7 +103,7 @@ class Sshd:
 
     def settings(self) -> dict[str, Any]:
         return {
-            "ssh_host": "127.0.0.1",
+            "ssh_host": self.address,
             "ssh_port": self.port,
             "ssh_user": self.user,
             "ssh_key": str(self.user_key),
@@ -102,12 +115,14 @@ class Sshd:
             Path("/run/sshd").mkdir(exist_ok=True)
         with (self.folder / "sshd.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")], stdin=subprocess.DEVNULL, stderr=log
+                [*self.within, SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
             )
         end = time.monotonic() + START_S
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                socket.create_connection((self.address, self.port), 1).close()
                 return
             except OSError:
                 assert self.process.poll() is None and time.monotonic() < end, (self.folder / "sshd.log").read_text()
