@@ -132,8 +132,9 @@ class Glyphs:
 UTF8 = Glyphs(
     "utf8",
     {
-        "waiting": "○", "placing": "◌", "running": "●", "collecting": "◌", "cancelling": "◌", "done": "✓", "failed": "✗",
-        "cancelled": "–", "skipped": "=", "blocked": "■", "unknown": "?", "empty": "○", "scaling": "◌", "ready": "●", "development": "○",
+        "waiting": "○", "placing": "◌", "running": "●", "collecting": "◌", "cancelling": "◌",
+        "done": "✓", "failed": "✗", "cancelled": "–",
+        "skipped": "=", "blocked": "■", "unknown": "?", "empty": "○", "scaling": "◌", "ready": "●", "development": "○",
         "staging": "◌", "production": "●", "archived": "–", "rejected": "✗", "up": "●", "down": "✗", "error": "✗",
         "warning": "▲", "info": "·", "pending": "○", "refused": "✗",
         "new": "◌", "off": "–", "drained": "■",
@@ -142,8 +143,9 @@ UTF8 = Glyphs(
 ASCII = Glyphs(
     "ascii",
     {
-        "waiting": ".", "placing": ":", "running": ">", "collecting": ":", "cancelling": ":", "done": "+", "failed": "x",
-        "cancelled": "-", "skipped": "=", "blocked": "#", "unknown": "?", "empty": ".", "scaling": ":", "ready": "+", "development": ".",
+        "waiting": ".", "placing": ":", "running": ">", "collecting": ":", "cancelling": ":",
+        "done": "+", "failed": "x", "cancelled": "-",
+        "skipped": "=", "blocked": "#", "unknown": "?", "empty": ".", "scaling": ":", "ready": "+", "development": ".",
         "staging": ":", "production": "*", "archived": "-", "rejected": "x", "up": "+", "down": "x", "error": "x",
         "warning": "!", "info": "|", "pending": ".", "refused": "x",
         "new": ":", "off": "-", "drained": "#",

@@ -112,8 +112,9 @@ class Look:
 
 
 STATE_ROLES: dict[str, Role] = {
-    "waiting": "dim", "placing": "info", "running": "info", "collecting": "info", "cancelling": "warn", "done": "good",
-    "failed": "bad", "cancelled": "dim", "skipped": "dim", "blocked": "warn", "unknown": "warn", "empty": "dim", "scaling": "warn",
+    "waiting": "dim", "placing": "info", "running": "info", "collecting": "info", "cancelling": "warn",
+    "done": "good", "failed": "bad", "cancelled": "dim", "skipped": "dim",
+    "blocked": "warn", "unknown": "warn", "empty": "dim", "scaling": "warn",
     "ready": "good", "development": "text", "staging": "info", "production": "good", "archived": "dim",
     "rejected": "bad", "error": "bad", "warning": "warn", "info": "info", "pending": "dim", "refused": "bad",
     "up": "good", "down": "bad", "new": "info", "off": "dim", "drained": "warn",
