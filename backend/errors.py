@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 from enum import IntEnum
 
+from backend.text import plain
+
 
 class Exit(IntEnum):
     """Exit codes of every verb; part of the public interface (see ``docs/cli.md``)."""
@@ -46,9 +48,9 @@ class RingRiftError(Exception):
         super().__init__(self.line())
 
     def line(self) -> str:
-        """The whole message on one line."""
+        """The whole message on one line, fit for a terminal whatever the names in it hold."""
         text = f"{self.what}: {self.where}" if self.where else self.what
-        return f"{text} ({self.hint})" if self.hint else text
+        return plain(f"{text} ({self.hint})" if self.hint else text)
 
 
 class UsageError(RingRiftError):

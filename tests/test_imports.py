@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # What a package may import of ours. A longer prefix wins over a shorter one.
 COMMON = {
     "backend.errors", "backend.configs", "backend.paths", "backend.atomic", "backend.locks", "backend.progress",
-    "backend.thresholds", "backend.snapshot", "backend.plans", "backend.databases", "backend.pool",
+    "backend.thresholds", "backend.snapshot", "backend.plans", "backend.databases", "backend.pool", "backend.text",
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     "backend": COMMON,

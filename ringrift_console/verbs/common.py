@@ -11,6 +11,7 @@ from typing import Any
 
 from backend.configs import Config, make_config, parse_config
 from backend.errors import UsageError
+from backend.text import plain
 
 
 def config_of(args: argparse.Namespace, *, required: bool = True) -> Config | None:
@@ -50,8 +51,8 @@ def to_json(value: Any) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns aligned by spaces, without trailing blanks."""
-    lines = [list(headings), *(list(row) for row in rows)]
+    """Columns aligned by spaces, without trailing blanks; a cell never holds a control character."""
+    lines = [list(headings), *([plain(cell) for cell in row] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 

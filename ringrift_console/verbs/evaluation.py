@@ -23,6 +23,7 @@ from backend.paths import Paths
 from backend.progress import Progress
 from backend.registry.files import full_path
 from backend.registry.store import find
+from backend.text import plain
 from ringrift_console.verbs.common import config_of, table, to_json
 
 
@@ -39,9 +40,13 @@ def gauntlet(args: argparse.Namespace, paths: Paths) -> int:
     games = whole_blocks(args.games, config.players) * config.players
     if games != args.games:
         sys.stderr.write(f"{games} games instead of {args.games}: every opening is played from all seats\n")
+    if args.first_block < 0:
+        raise UsageError("--first-block must not be negative", where=str(args.first_block))
     settings = GauntletSettings(config, candidate, opponents, seed)
     progress = Progress(games * len(opponents), "games", echo=not args.json)
-    result = play_gauntlet(paths, settings, games, run_id=run_id, workers=args.workers, progress=progress)
+    result = play_gauntlet(
+        paths, settings, games, run_id=run_id, workers=args.workers, progress=progress, first_block=args.first_block
+    )
     progress.result(result)
     print(to_json(result) if args.json else _text(result))
     return Exit.DONE
@@ -99,4 +104,4 @@ def _text(result: dict[str, Any]) -> str:
     heads = ("OPPONENT", "GAMES", "WON", "RATE", "95 % (WILSON)", "UNIQUE", "CRASHES", "TARGET")
     who = result["label"] or result["candidate"]
     title = f"{who} in {result['config']}, run {result['run_id']}; equal strength would win {result['chance']:.0%}"
-    return f"{title}\n{table(heads, rows)}"
+    return f"{plain(title)}\n{table(heads, rows)}"

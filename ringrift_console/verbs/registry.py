@@ -13,6 +13,7 @@ from backend.errors import Exit, UsageError
 from backend.paths import Paths
 from backend.registry.schema import STAGES
 from backend.registry.store import ModelInfo, Registry
+from backend.text import plain
 from ringrift_console.verbs.common import size_text, table, to_json
 
 
@@ -62,7 +63,7 @@ def info(args: argparse.Namespace, paths: Paths) -> int:
     if args.json:
         print(to_json(dataclasses.asdict(found) | {"file": str(found.file), "label": found.row.label}))
         return Exit.DONE
-    print("\n".join(_lines(found)))
+    print("\n".join(map(plain, _lines(found))))
     return Exit.DONE
 
 

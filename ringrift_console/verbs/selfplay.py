@@ -7,6 +7,7 @@ import sys
 
 from backend.paths import Paths
 from backend.progress import Progress
+from backend.text import plain
 from backend.thresholds import thresholds
 from ringrift_console.verbs.common import config_of, to_json
 
@@ -31,7 +32,7 @@ def selfplay(args: argparse.Namespace, paths: Paths) -> int:
     if args.json:
         print(to_json(result))
     else:
-        print(f"{config.key}: {result['games_added']} games added, {result['games_total']} in {result['db']}")
+        print(f"{config.key}: {result['games_added']} games added, {result['games_total']} in {plain(result['db'])}")
         if result["games_total"] < thresholds(config).ready_games:
             sys.stderr.write(f"Scaling: {thresholds(config).ready_games} games make the config Ready\n")
     return 0

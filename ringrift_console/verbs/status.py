@@ -11,6 +11,7 @@ from backend.fleet.hosts import load_hosts
 from backend.overview import read_snapshot
 from backend.paths import Paths
 from backend.snapshot import ENDED, ConfigRow, JobRow, ModelRow, Snapshot
+from backend.text import plain
 from ringrift_console.verbs.common import table, to_json
 
 
@@ -29,7 +30,7 @@ def page(snapshot: Snapshot) -> str:
     """The status as plain text, at most 80 columns unless names are long."""
     supervisor = snapshot.supervisor
     state = f"running (pid {supervisor.pid})" if supervisor.alive else "not running"
-    parts = [f"root        {snapshot.root}\nsupervisor  {state}"]
+    parts = [f"root        {plain(snapshot.root)}\nsupervisor  {state}"]
     rows = [_config(row) for row in snapshot.configs]
     parts.append(table(("CONFIG", "DATA", "GAMES", "SAMPLES", "MODELS", "BEST", "RANDOM", "HEURISTIC", "RUNS"), rows))
     live = [job for job in snapshot.jobs if job.state not in ENDED]
@@ -38,7 +39,7 @@ def page(snapshot: Snapshot) -> str:
     else:
         parts.append("no job waits or runs")
     if snapshot.needs:
-        parts.append("needs you:\n" + "\n".join(f"  {need.text}" for need in snapshot.needs))
+        parts.append("needs you:\n" + "\n".join(f"  {plain(need.text)}" for need in snapshot.needs))
     return "\n\n".join(parts)
 
 

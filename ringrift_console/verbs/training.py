@@ -11,11 +11,12 @@ from typing import Any
 from backend.errors import Exit, UsageError
 from backend.paths import Paths
 from backend.progress import Progress
+from backend.text import plain
 from ringrift_console.verbs.common import config_of, to_json
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(plain(line), file=sys.stderr)
 
 
 def export(args: argparse.Namespace, paths: Paths) -> int:
@@ -45,7 +46,7 @@ def export(args: argparse.Namespace, paths: Paths) -> int:
         print(to_json(result))
     else:
         print(
-            f"{result['output']}: {result['samples']} samples of {result['games']} games,"
+            f"{plain(result['output'])}: {result['samples']} samples of {result['games']} games,"
             f" {result['games_validation']} of them held out; SHA-256 {result['sha256'][:12]}"
         )
     return Exit.DONE
@@ -101,7 +102,7 @@ def train(args: argparse.Namespace, paths: Paths) -> int:
         print(to_json(result))
     else:
         named = f"registered as {result['label']}" if result["label"] else "not registered"
-        print(f"{result['path']}: {named}; SHA-256 {result['sha256'][:12]}")
+        print(f"{plain(result['path'])}: {named}; SHA-256 {result['sha256'][:12]}")
     return Exit.DONE
 
 
