@@ -93,12 +93,16 @@ def whole_blocks(games: int, players: int) -> int:
     return -(-games // players)
 
 
-def plan_slots(settings: GauntletSettings, games: int) -> dict[str, list[MatchSlot]]:
-    """The slots per opponent, block by block."""
+def plan_slots(settings: GauntletSettings, games: int, first_block: int = 0) -> dict[str, list[MatchSlot]]:
+    """The slots per opponent, block by block from ``first_block`` on."""
     players = settings.config.players
     blocks = whole_blocks(games, players)
     return {
-        opponent: [MatchSlot(opponent, block, seat) for block in range(blocks) for seat in range(1, players + 1)]
+        opponent: [
+            MatchSlot(opponent, block, seat)
+            for block in range(first_block, first_block + blocks)
+            for seat in range(1, players + 1)
+        ]
         for opponent in settings.opponents
     }
 
@@ -111,11 +115,13 @@ def gauntlet(
     run_id: str,
     workers: int | None = None,
     progress: Progress | None = None,
+    first_block: int = 0,
 ) -> dict[str, Any]:
     """Plays what is missing of a run and returns its result.
 
     Args:
         games: per opponent; rounded up to whole blocks.
+        first_block: where they begin, so that several machines play different blocks of one run.
 
     Returns:
         ``config, candidate, model_sha256, label, run_id, seed, chance, opponents``, and per opponent ``opponent, wins,
@@ -133,7 +139,7 @@ def gauntlet(
     candidate, config = settings.candidate, settings.config
     player = make_player(candidate.name, config, model=candidate.model, simulations=candidate.simulations)
     identities = {name: make_player(name, config).identity for name in settings.opponents}
-    slots = plan_slots(settings, games)
+    slots = plan_slots(settings, games, first_block)
     total = sum(len(listed) for listed in slots.values())
     with Records.open(paths) as records:
         spec = {

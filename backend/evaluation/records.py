@@ -306,6 +306,25 @@ def _count_rates(path: Path) -> dict[str, tuple[WinRate, ...]]:
     return {sha256: tuple(rates) for sha256, rates in found.items()}
 
 
+def run_slots(paths: Paths, run_id: str) -> set[str]:
+    """Slots of a run that have been played; empty when there is no such run.
+
+    Raises:
+        UnverifiedError, LockedError, ResourceError: the database cannot be read.
+    """
+    if not paths.elo_db.exists():
+        return set()
+    connection = open_reader(paths.elo_db)
+    try:
+        with sqlite_errors(paths.elo_db):
+            if "match_slots" not in tables(connection):
+                return set()
+            rows = connection.execute("SELECT slot FROM match_slots WHERE run_id = ?", (run_id,)).fetchall()
+    finally:
+        connection.close()
+    return {str(row[0]) for row in rows}
+
+
 def stored_runs(path: Path) -> Iterator[tuple[str, dict[str, Any], list[tuple[str, MatchRecord]]]]:
     """The runs of a records file of ours with their settings and, by slot, their matches.
 

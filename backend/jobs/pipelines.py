@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from backend.configs import Config
 from backend.errors import UsageError
 from backend.jobs.recipes import recipe_of, title_of
+from backend.jobs.shards import Stage, check_shards, gauntlet_shards, selfplay_shards
 from backend.state.db import Transaction
 from backend.state.store import add_event
 
@@ -30,6 +32,7 @@ class PipelineParams:
     epochs: int = DEFAULT_EPOCHS
     gauntlet_games: int = DEFAULT_GAUNTLET_GAMES
     seed: int = DEFAULT_SEED
+    shards: int = 1
 
     def __post_init__(self) -> None:
         for name in ("games", "epochs", "gauntlet_games"):
@@ -37,14 +40,17 @@ class PipelineParams:
                 raise UsageError(f"--{name.replace('_', '-')} has to be at least 1", where=str(getattr(self, name)))
         if self.seed < 0:
             raise UsageError("--seed has to be at least 0", where=str(self.seed))
+        check_shards(self.shards)
 
     @classmethod
     def of(
         cls, games: int | None = None, epochs: int | None = None, gauntlet_games: int | None = None,
-        seed: int | None = None,
+        seed: int | None = None, shards: int | None = None,
     ) -> PipelineParams:  # fmt: skip
         """The given numbers, and the defaults for those that are None."""
-        given = {"games": games, "epochs": epochs, "gauntlet_games": gauntlet_games, "seed": seed}
+        given = {
+            "games": games, "epochs": epochs, "gauntlet_games": gauntlet_games, "seed": seed, "shards": shards,
+        }  # fmt: skip
         return cls(**{name: value for name, value in given.items() if value is not None})
 
     def save_path(self, config: Config) -> str:
@@ -64,18 +70,40 @@ def stages(config: Config, params: PipelineParams) -> list[tuple[str, dict[str, 
     ]
 
 
+def sharded_stages(config: Config, params: PipelineParams, have: int, first: int, run: str) -> list[Stage]:
+    """The jobs of a pipeline whose self-play and gauntlet are played in parts.
+
+    Args:
+        have: games that are there.
+        first: where the shards' indices begin.
+        run: names the gauntlet that all its shards play.
+    """
+    chain = stages(config, params)
+    made = selfplay_shards(params.games - have, params.shards, params.seed, first)
+    made.append(Stage(*chain[0], needs=tuple(range(len(made)))))
+    for kind, own in chain[1:3]:
+        made.append(Stage(kind, own, (len(made) - 1,)))
+    trained = len(made) - 1
+    save = params.save_path(config)
+    shards = gauntlet_shards(config, save, params.gauntlet_games, params.shards, params.seed, run)
+    made += [replace(shard, needs=(trained,)) for shard in shards]
+    made.append(Stage(chain[3][0], chain[3][1] | {"run": run}, tuple(range(trained + 1, len(made)))))
+    return made
+
+
 async def add_job(
     db: Transaction, kind: str, config: str, params: dict[str, Any], *, needs: tuple[str, ...] = (),
-    pipeline: str | None = None, host: str | None = None, priority: int = 0,
+    pipeline: str | None = None, host: str | None = None, priority: int = 0, part: str = "",
 ) -> str:  # fmt: skip
     """Adds a job; returns its id, e.g. ``t12``. It runs on ``host`` only, or on any host when that is None."""
     number = await db.next_number("job")
     name = f"{recipe_of(kind).letter}{number}"
+    title = f"{title_of(kind, config)} {part}".strip()
     await db.run(
         "INSERT INTO jobs (number, id, kind, config, title, pipeline, params, needs, created_at, bound, priority) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            number, name, kind, config, title_of(kind, config), pipeline, json.dumps(params), json.dumps(needs),
+            number, name, kind, config, title, pipeline, json.dumps(params), json.dumps(needs),
             time.time(), host, priority,
         ),
     )  # fmt: skip
@@ -86,7 +114,15 @@ async def add_chain(
     db: Transaction, config: str, wanted: list[tuple[str, dict[str, Any]]], params: dict[str, Any],
     operation: str | None,
 ) -> tuple[str, tuple[str, ...]]:  # fmt: skip
-    """Adds a pipeline and its jobs; the same operation again returns the pipeline that it made."""
+    """Adds a pipeline of jobs that each need the one before; see :func:`add_pipeline`."""
+    listed = [Stage(kind, own, (n - 1,) if n else ()) for n, (kind, own) in enumerate(wanted)]
+    return await add_pipeline(db, config, lambda name: listed, params, operation)
+
+
+async def add_pipeline(
+    db: Transaction, config: str, wanted: Callable[[str], list[Stage]], params: dict[str, Any], operation: str | None
+) -> tuple[str, tuple[str, ...]]:
+    """Adds a pipeline and its jobs, given its name; the same operation again returns the pipeline that it made."""
     made = await db.one("SELECT id FROM pipelines WHERE operation = ?", (operation,)) if operation else None
     if made is not None:
         rows = await db.all("SELECT id FROM jobs WHERE pipeline = ? ORDER BY number", (made["id"],))
@@ -97,8 +133,9 @@ async def add_chain(
         (name, config, json.dumps(params), operation, time.time()),
     )
     jobs: list[str] = []
-    for kind, own in wanted:
-        jobs.append(await add_job(db, kind, config, own, needs=tuple(jobs[-1:]), pipeline=name))
+    for stage in wanted(name):
+        needs = tuple(jobs[n] for n in stage.needs)
+        jobs.append(await add_job(db, stage.kind, config, stage.params, needs=needs, pipeline=name, part=stage.part))
     await add_event(
         db, "PIPELINE_STARTED", name, {"config": config, "params": params, "jobs": jobs}, key=f"pipeline {name}"
     )
@@ -112,4 +149,4 @@ async def find_active(db: Transaction, config: Config, params: PipelineParams) -
         "AND state NOT IN ('done', 'failed', 'cancelled', 'skipped', 'blocked')) ORDER BY created_at DESC",
         (config.key,),
     )
-    return next((str(row["id"]) for row in rows if json.loads(row["params"]) == asdict(params)), None)
+    return next((str(row["id"]) for row in rows if {"shards": 1} | json.loads(row["params"]) == asdict(params)), None)

@@ -21,19 +21,21 @@ class Asks:
         host: the only host it may run on.
         gpu_vram_gb, memory_gb: least memory of the GPU and of the machine, in GB; 0 asks for nothing.
         role: the role that the hosts file has to give the host.
+        home: it reads much of what is on this machine, so it had better run here.
     """
 
     host: str | None = None
     gpu_vram_gb: float = 0.0
     memory_gb: float = 0.0
     role: str | None = None
+    home: bool = False
 
     @classmethod
     def of(cls, params: Mapping[str, Any], host: str | None = None) -> Asks:
         """What a job's parameters and the host it is bound to ask for."""
-        return cls(
-            host, float(params.get("gpu_vram_gb") or 0), float(params.get("memory_gb") or 0), params.get("role") or None
-        )
+        gpu, memory = float(params.get("gpu_vram_gb") or 0), float(params.get("memory_gb") or 0)
+        tally = "run" in params and "shard" not in params
+        return cls(host, gpu, memory, params.get("role") or None, tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +178,16 @@ def choose(kind: str, asks: Asks, hosts: Sequence[HostSlots], load: Load) -> Cho
         if reason:
             why.append((reason, host.name))
         else:
-            free.append(((*_taste(host, kind), load.total(host.name) / host.slots, number), host.name))
+            free.append(((*_taste(host, kind, asks), load.total(host.name) / host.slots, number), host.name))
     if free:
         return Choice(min(free)[1])
     return Choice(None, _summary(kind, asks, hosts, fitting), _grouped(why))
 
 
-def _taste(host: HostSlots, kind: str) -> tuple[float, ...]:
-    away = kind == "export" and not host.local
+def _taste(host: HostSlots, kind: str, asks: Asks) -> tuple[float, ...]:
+    away = (kind == "export" or asks.home) and not host.local
     gpu = host.gpu_vram_gb or 0.0 if kind in ("train", "gauntlet") else 0.0
-    return float(kind not in host.prefers), float(away), -gpu
+    return float(away and asks.home), float(kind not in host.prefers), float(away), -gpu
 
 
 def _grouped(why: Sequence[tuple[str, str]]) -> Reasons:

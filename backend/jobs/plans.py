@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Sequence
@@ -10,14 +11,15 @@ from typing import Any
 
 from backend.configs import parse_config
 from backend.errors import NotFoundError, RefusedError, UsageError
-from backend.jobs.pipelines import PipelineParams, add_chain, find_active, stages
+from backend.jobs.pipelines import PipelineParams, add_chain, add_pipeline, find_active, sharded_stages, stages
+from backend.jobs.shards import FIRST_INDEX, first_free
 from backend.jobs.store import job_rows, pipeline_rows
 from backend.paths import Paths
 from backend.plans import Change, Plan
 from backend.snapshot import ENDED, JobRow
 from backend.state.db import Transaction
 from backend.state.store import StateStore, add_event
-from backend.training.volume import volume
+from backend.training.volume import highest_index, volume
 
 RETRIED = ("failed", "cancelled")
 
@@ -30,6 +32,7 @@ async def plan_pipeline(
     epochs: int | None = None,
     gauntlet_games: int | None = None,
     seed: int | None = None,
+    shards: int | None = None,
 ) -> Plan:
     """What a pipeline of ``config`` will do. None means the default of :mod:`backend.jobs.pipelines`.
 
@@ -37,7 +40,7 @@ async def plan_pipeline(
         UsageError: there is no such config, or a number makes no sense.
     """
     made = parse_config(config)
-    params = PipelineParams.of(games, epochs, gauntlet_games, seed)
+    params = PipelineParams.of(games, epochs, gauntlet_games, seed, shards)
     counted = volume(paths, made)
     revision, active = 0, None
     if paths.state_db.exists():
@@ -53,6 +56,8 @@ async def plan_pipeline(
     if counted.note:
         warnings.append(f"the games cannot be counted: {counted.note}")
     words = [f"--games {params.games}", f"--epochs {params.epochs}", f"--gauntlet-games {params.gauntlet_games}"]
+    words += [f"--shards {params.shards}"] if params.shards > 1 else []
+    parts = (Change("shards", "", f"{params.shards}, spread over the hosts with room"),) if params.shards > 1 else ()
     return Plan(
         action="pipeline.start",
         title=f"Pipeline of {made.key}",
@@ -62,6 +67,7 @@ async def plan_pipeline(
             Change("dataset", "there" if dataset.exists() else "none", _relative(paths, str(dataset))),
             Change("checkpoint", "there" if (paths.root / save).exists() else "none", save),
             Change("gauntlet games", "", f"{params.gauntlet_games} against Random, as many against Heuristic"),
+            *parts,
         ),
         steps=(
             f"self-play until {made.key} has {params.games} games",
@@ -85,12 +91,22 @@ async def apply_pipeline(paths: Paths, plan: Plan, store: StateStore) -> dict[st
     """Adds the pipeline, or finds the one that is under way; returns ``{"pipeline", "jobs", "joined"}``."""
     config = parse_config(str(plan.params["config"]))
     params = PipelineParams(**{name: value for name, value in plan.params.items() if name != "config"})
+    have, first = 0, FIRST_INDEX
+    if params.shards > 1:
+        have = (await asyncio.to_thread(volume, paths, config)).games or 0
+        first = first_free(await asyncio.to_thread(highest_index, paths.games_db(config), params.seed))
     async with store.database.write() as db:
         active = await find_active(db, config, params)
         if active is not None:
             rows = await db.all("SELECT id FROM jobs WHERE pipeline = ? ORDER BY number", (active,))
             return {"pipeline": active, "jobs": [row["id"] for row in rows], "joined": True}
-        name, jobs = await add_chain(db, config.key, stages(config, params), asdict(params), store.operation_id)
+        if params.shards > 1:
+            name, jobs = await add_pipeline(
+                db, config.key, lambda name: sharded_stages(config, params, have, first, f"{name}-gauntlet"),
+                asdict(params), store.operation_id,
+            )  # fmt: skip
+        else:
+            name, jobs = await add_chain(db, config.key, stages(config, params), asdict(params), store.operation_id)
     return {"pipeline": name, "jobs": list(jobs), "joined": False}
 
 

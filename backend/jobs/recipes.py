@@ -11,6 +11,7 @@ from typing import Any
 import backend
 from backend.configs import Config, parse_config
 from backend.errors import NotFoundError, RingRiftError, SchemaError
+from backend.jobs.shards import INDICES
 from backend.paths import Paths
 
 Params = Mapping[str, Any]
@@ -110,10 +111,14 @@ def _selfplay_argv(paths: Paths, config: str, params: Params) -> list[str]:
 
 
 def _selfplay_satisfied(paths: Paths, config: str, params: Params) -> str | None:
-    from backend.training.volume import volume
+    from backend.training.volume import count_between, volume
 
-    games = volume(paths, parse_config(config)).games
     wanted = int(params["games"])
+    if "shard" in params:
+        first = int(params["first"])
+        there = count_between(paths.games_db(parse_config(config)), int(params["seed"]), first, first + INDICES)
+        return f"its {there} games are there" if there >= wanted else None
+    games = volume(paths, parse_config(config)).games
     return f"{games} games are there, {wanted} were asked for" if games is not None and games >= wanted else None
 
 
@@ -213,27 +218,50 @@ def _away_name(save: str) -> str:
 
 def _gauntlet_argv(paths: Paths, config: str, params: Params) -> list[str]:
     model = str(paths.root / params["save"])
-    return _verb(paths, "gauntlet", model, "--config", config, "--games", params["games"], *_more(params))
+    run = ["--run", params["run"]] if params.get("run") else []
+    first = ["--first-block", params["first_block"]] if params.get("first_block") else []
+    return _verb(paths, "gauntlet", model, "--config", config, "--games", params["games"], *run, *first, *_more(params))
 
 
 def _gauntlet_satisfied(paths: Paths, config: str, params: Params) -> str | None:
     if params.get("options"):  # other opponents or another search: what was played tells nothing of these
         return None
-    from backend.evaluation.records import win_rates
+    from backend.evaluation.records import run_slots, win_rates
     from backend.registry.hashing import sha256_file
 
     save = paths.root / params["save"]
     if not save.is_file():
         return None
+    played = run_slots(paths, str(params["run"])) if params.get("run") else set()
+    if "shard" in params and _slots(config, params) <= played:
+        return f"its {len(_slots(config, params))} games are there"
+    if played:  # this very run is under way: its result is that of all its parts
+        return None
     found = {rate.opponent.partition(":")[0]: rate for rate in win_rates(paths).get(sha256_file(save), ())}
-    wanted = int(params["games"])
+    wanted = int(params.get("of") or params["games"])
     if any(name not in found or found[name].games < wanted for name in ("random", "heuristic")):
         return None
     return "; ".join(f"{name} {found[name].wins}/{found[name].games}" for name in ("random", "heuristic"))
 
 
+def _slots(config: str, params: Params) -> set[str]:
+    """The places of a run that a shard fills."""
+    players = parse_config(config).players
+    first = int(params["first_block"])
+    blocks = range(first, first + int(params["games"]) // players)
+    return {
+        f"{opponent}/{block}/{seat}"
+        for opponent in ("random", "heuristic")
+        for block in blocks
+        for seat in range(1, players + 1)
+    }
+
+
 def _gauntlet_inputs(paths: Paths, config: str, params: Params) -> tuple[Input, ...]:
-    return (Input(paths.root / params["save"], _away_name(params["save"])),)
+    model = Input(paths.root / params["save"], _away_name(params["save"]))
+    if params.get("run") and "shard" not in params and paths.elo_db.exists():  # its parts were played already
+        return (model, Input(paths.elo_db, "data/unified_elo.db", "sqlite"))
+    return (model,)
 
 
 def _gauntlet_outputs(config: str, params: Params) -> tuple[Output, ...]:

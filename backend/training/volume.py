@@ -62,3 +62,41 @@ def count_games(path: Path) -> int:
             return int(connection.execute("SELECT count(*) FROM games WHERE winner > 0").fetchone()[0])
     finally:
         connection.close()
+
+
+def count_between(path: Path, seed: int, first: int, last: int) -> int:
+    """Games with a winner of a run's indices ``first`` up to, not including, ``last``; 0 without a database.
+
+    Raises:
+        UnverifiedError, LockedError, ResourceError: it cannot be read.
+    """
+    found = _ask_slots(
+        path,
+        "SELECT count(DISTINCT g.game_id) FROM game_slots s JOIN games g ON g.game_id = s.game_id "
+        "WHERE s.seed = ? AND s.slot >= ? AND s.slot < ? AND g.winner > 0",
+        (seed, first, last),
+    )
+    return found or 0
+
+
+def highest_index(path: Path, seed: int) -> int | None:
+    """The highest index that was played of a seed; None when there is none.
+
+    Raises:
+        UnverifiedError, LockedError, ResourceError: the database cannot be read.
+    """
+    return _ask_slots(path, "SELECT max(slot) FROM game_slots WHERE seed = ?", (seed,))
+
+
+def _ask_slots(path: Path, sql: str, values: tuple[int, ...]) -> int | None:
+    if not path.exists():
+        return None
+    connection = open_reader(path)
+    try:
+        with sqlite_errors(path):
+            if not columns(connection, "game_slots"):
+                return None
+            value = connection.execute(sql, values).fetchone()[0]
+    finally:
+        connection.close()
+    return None if value is None else int(value)

@@ -37,6 +37,7 @@ def pipeline(args: argparse.Namespace, paths: Paths) -> int:
         epochs=args.epochs,
         gauntlet_games=args.gauntlet_games,
         seed=args.seed,
+        shards=args.shards,
     )
 
     async def after(store: StateStore, outcome: Outcome) -> tuple[Exit, dict[str, Any]]:
