@@ -34,6 +34,7 @@ from backend.state.store import StateStore
 
 POLL_S = 0.25
 OBSERVE_S = 0.5
+WAITING_S = 5.0  # between looks at what jobs wait for, such as a host that comes back
 BEAT_S = 5.0
 LAG_WINDOW_S = 60.0
 TROUBLE_PAUSE_S = 2.0
@@ -130,7 +131,9 @@ class Supervisor:
 
     async def _rest(self, pause: float) -> None:
         """Waits for something to do: a change by another process, a task of ours, or the next look at running jobs."""
-        end = asyncio.get_running_loop().time() + (pause or (OBSERVE_S if self.keeper.live else float("inf")))
+        keeper = self.keeper
+        usual = OBSERVE_S if keeper.live else WAITING_S if keeper.waiting else float("inf")
+        end = asyncio.get_running_loop().time() + (pause or usual)
         while not self.stop.is_set():
             left = end - asyncio.get_running_loop().time()
             if left <= 0:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 from backend.errors import RingRiftError
-from backend.fleet.errors import HostKeyUnknown
+from backend.fleet.errors import HostKeyUnknown, HostUnreachable, LinkLost
 from backend.fleet.hosts import Host
 from backend.fleet.probe import Report, here, probe
 from backend.fleet.remote import Remote
@@ -45,6 +45,15 @@ def _way(remote: Remote | None) -> Remote:
     return remote
 
 
+async def _ask(remote: Remote, host: Host, what: Literal["facts", "sample"]) -> Report:
+    try:
+        return await probe(remote, host, what)
+    except HostUnreachable:
+        raise
+    except LinkLost:  # a connection that broke says nothing of the host yet; a new one does
+        return await probe(remote, host, what)
+
+
 async def look_at(
     store: StateStore,
     remote: Remote | None,
@@ -62,7 +71,10 @@ async def look_at(
         RingRiftError: it could not be asked; that is stored too.
     """
     try:
-        report = await asyncio.to_thread(here, host, what) if host.is_local else await probe(_way(remote), host, what)
+        if host.is_local:
+            report = await asyncio.to_thread(here, host, str(store.paths.root), what)
+        else:
+            report = await _ask(_way(remote), host, what)
     except RingRiftError as error:
         await record_trouble(store, host.name, state_after(error), error.line(), silent=silent)
         raise

@@ -69,6 +69,7 @@ class Keeper:
         self.spawn: Callable[..., asyncio.Task[Any]] = asyncio.create_task
         self.wake: Callable[[], None] = lambda: None
         self.live = False
+        self.waiting = False
         self._checks: dict[tuple[str, int], str | None] = {}
         self._checking: set[tuple[str, int]] = set()
         self._not_before: dict[str, float] = {}
@@ -108,6 +109,7 @@ class Keeper:
                 again = await self._guarded(action, work, by_key) or again
         answers = await self._with_hosts({name: self._tell(some, work, by_key) for name, some in told.items()})
         again = any(answers.values()) or again
+        self.waiting = bool(jobs)
         self.live = bool(decision.actions) or any(job.last and outcome(job.last) in (None, "unknown") for job in jobs)
         return again
 
