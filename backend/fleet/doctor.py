@@ -118,8 +118,8 @@ def _clock(facts: dict[str, Any]) -> Finding:
     offset, error = facts.get("clock_offset_s"), facts.get("clock_error_s")
     if offset is None:
         return Finding("warning", "its clock was not compared", "probe it again")
-    way = "ahead" if offset > 0 else "behind"
-    text = f"its clock is {abs(offset):.1f} s {way} of ours (±{error or 0:.1f} s)"
+    way = "ahead of" if offset > 0 else "behind"
+    text = f"its clock is {abs(offset):.1f} s {way} ours (±{error or 0:.1f} s)"
     if abs(offset) > CLOCK_S:
         return Finding("warning", text + "; only displayed times are wrong", "timedatectl set-ntp true")
     return Finding("ok", text)

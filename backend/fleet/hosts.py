@@ -1,13 +1,14 @@
 """``hosts.yaml``: a mapping of host names to hosts, validated with the line of every mistake.
 
 The keys of the reference installation's hosts file are understood; keys that nobody here knows are kept in
-``Host.extra`` and mentioned by :attr:`Hosts.notes`, never fatal.
+``Host.extra`` and mentioned by :attr:`Hosts.notes`, never fatal. What several hosts have in common stands once, in
+``defaults`` (all hosts) or in ``groups`` (hosts that name the group); what stands nearer to the host wins.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.IGNORECASE)
 _TEXT = {
     "ssh_host", "ssh_user", "ssh_key", "tailscale_ip", "tailscale_ipv6", "ringrift_path", "venv_activate",
     "python_path", "gpu", "role", "status", "runtime", "region", "note", "data_server_url", "worker_url",
-    "external_storage_path", "relay_primary", "relay_secondary", "proxy_jump",
+    "external_storage_path", "relay_primary", "relay_secondary", "proxy_jump", "group",
 }  # fmt: skip
 _NUMBER = {
     "ssh_port", "memory_gb", "cpus", "gpu_vram_gb", "max_parallel_jobs", "bandwidth_mbps", "data_server_port",
@@ -32,8 +33,10 @@ _FLAG = {
     "cuda_capable", "is_coordinator", "is_ephemeral", "force_relay_mode", "relay_capable", "skip_sync_receive",
     "use_external_storage",
 }  # fmt: skip
-_LIST = {"preferred_workloads", "excluded_workloads"}
+_LIST = {"preferred_workloads", "excluded_workloads", "groups"}
 _MAPPING = {"storage_paths", "max_parallel"}
+_OWN = {"ssh_host", "tailscale_ip", "tailscale_ipv6", "group", "groups"}
+"""Keys that say something of one host alone, so neither ``defaults`` nor a group may have them."""
 KNOWN_KEYS = _TEXT | _NUMBER | _FLAG | _LIST | _MAPPING
 
 
@@ -49,6 +52,11 @@ class Host:
     @property
     def is_local(self) -> bool:
         return self.name == LOCAL and "ssh_host" not in self.settings
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Its groups, in the order in which they lay their settings over one another."""
+        return _groups(self.settings)
 
     @property
     def max_parallel_jobs(self) -> int:
@@ -102,18 +110,68 @@ def parse_hosts(text: str, source: str) -> Hosts:
     _expect(root, yaml.MappingNode, "the file must be a mapping with the key 'hosts'", source)
     notes: list[str] = []
     found: list[Host] = []
+    sections = {key.value: value for key, value in root.value}
+    defaults = _common(sections.get("defaults"), "the defaults", notes, source)
+    groups = _group_settings(sections.get("groups"), notes, source)
     for key, value in root.value:
+        if key.value in ("defaults", "groups"):
+            continue
         if key.value != "hosts":
             notes.append(f"line {key.start_mark.line + 1}: section '{key.value}' is not used")
             continue
         _expect(value, yaml.MappingNode, "'hosts' must map names to hosts", source)
         for name, body in value.value:
-            found.append(_host(name, body, {host.name for host in found}, notes, source))
+            host = _host(name, body, {host.name for host in found}, notes, source)
+            found.append(_with_common(host, defaults, groups, source))
     if not any(key.value == "hosts" for key, _ in root.value):
         raise SettingsError("there is no 'hosts' section", where=f"{source} line 1", hint="hosts: {local: {}}")
     if not found:
         raise SettingsError("'hosts' is empty", where=f"{source} line 1", hint="hosts: {local: {}}")
     return Hosts(tuple(found), source, tuple(notes))
+
+
+def _groups(settings: dict[str, Any]) -> tuple[str, ...]:
+    named = [settings["group"]] if "group" in settings else []
+    return tuple(dict.fromkeys([*named, *map(str, settings.get("groups", ()))]))
+
+
+def _group_settings(node: yaml.Node | None, notes: list[str], source: str) -> dict[str, dict[str, Any]]:
+    """Settings by group name."""
+    if node is None:
+        return {}
+    _expect(node, yaml.MappingNode, "'groups' must map names to settings", source)
+    found: dict[str, dict[str, Any]] = {}
+    for name, body in node.value:
+        if name.value in found:
+            raise SettingsError(f"group '{name.value}' stands twice", where=f"{source} line {name.start_mark.line + 1}")
+        found[name.value] = _common(body, f"group '{name.value}'", notes, source)
+    return found
+
+
+def _common(node: yaml.Node | None, what: str, notes: list[str], source: str) -> dict[str, Any]:
+    """Settings that several hosts share."""
+    if node is None or (isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null")):
+        return {}
+    _expect(node, yaml.MappingNode, f"{what} must be a mapping", source)
+    for key, _ in node.value:
+        if key.value in _OWN:
+            where = f"{source} line {key.start_mark.line + 1}"
+            raise SettingsError(f"'{key.value}' belongs to one host, not to {what}", where=where)
+    return _body(node, what, notes, source)[0]
+
+
+def _with_common(host: Host, defaults: dict[str, Any], groups: dict[str, dict[str, Any]], source: str) -> Host:
+    """A host with what it has in common with others laid under its own settings."""
+    common = dict(defaults)
+    for name in host.groups:
+        if name not in groups:
+            raise SettingsError(
+                f"host '{host.name}' is in the group '{name}', which is not there",
+                where=f"{source} line {host.line}",
+                hint="groups: " + (" ".join(groups) or "none"),
+            )
+        common |= groups[name]
+    return replace(host, settings=common | host.settings) if common else host
 
 
 def _host(name: yaml.Node, body: yaml.Node, seen: set[str], notes: list[str], source: str) -> Host:
@@ -127,6 +185,12 @@ def _host(name: yaml.Node, body: yaml.Node, seen: set[str], notes: list[str], so
     if isinstance(body, yaml.ScalarNode) and body.tag.endswith(":null"):
         return Host(name.value, line=line)
     _expect(body, yaml.MappingNode, f"host '{name.value}' must be a mapping", source)
+    settings, extra = _body(body, f"host '{name.value}'", notes, source)
+    return Host(name.value, settings, extra, line)
+
+
+def _body(body: yaml.Node, what: str, notes: list[str], source: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The understood and the other keys of a mapping."""
     settings: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     loader = yaml.SafeLoader("")
@@ -137,16 +201,16 @@ def _host(name: yaml.Node, body: yaml.Node, seen: set[str], notes: list[str], so
         except yaml.MarkedYAMLError as error:
             raise SettingsError(error.problem or "not a plain value", where=here) from None
         if key.value in settings or key.value in extra:
-            raise SettingsError(f"'{key.value}' stands twice in host '{name.value}'", where=here)
+            raise SettingsError(f"'{key.value}' stands twice in {what}", where=here)
         if key.value not in KNOWN_KEYS:
             extra[key.value] = parsed
-            notes.append(f"line {key.start_mark.line + 1}: '{key.value}' of host '{name.value}' is not known here")
+            notes.append(f"line {key.start_mark.line + 1}: '{key.value}' of {what} is not known here")
         elif parsed is not None:
-            settings[key.value] = _checked(key.value, parsed, name.value, here)
-    return Host(name.value, settings, extra, line)
+            settings[key.value] = _checked(key.value, parsed, what, here)
+    return settings, extra
 
 
-def _checked(key: str, value: Any, host: str, where: str) -> Any:
+def _checked(key: str, value: Any, what: str, where: str) -> Any:
     if key in _FLAG:
         wanted, good = "true or false", isinstance(value, bool)
     elif key in _NUMBER:
@@ -159,13 +223,13 @@ def _checked(key: str, value: Any, host: str, where: str) -> Any:
         wanted, good = "text", isinstance(value, str | int | float) and not isinstance(value, bool)
         value = str(value)
     if not good:
-        raise SettingsError(f"'{key}' of host '{host}' must be {wanted}", where=where)
+        raise SettingsError(f"'{key}' of {what} must be {wanted}", where=where)
     if key == "max_parallel" and not all(isinstance(n, int) and n >= 1 for n in value.values()):
-        raise SettingsError(f"'max_parallel' of host '{host}' must map kinds to whole numbers from 1", where=where)
+        raise SettingsError(f"'max_parallel' of {what} must map kinds to whole numbers from 1", where=where)
     if key == "ssh_port" and not 0 < value < 65536:
-        raise SettingsError(f"'ssh_port' of host '{host}' must be 1..65535", where=where)
+        raise SettingsError(f"'ssh_port' of {what} must be 1..65535", where=where)
     if key == "max_parallel_jobs" and (value < 1 or value != int(value)):
-        raise SettingsError(f"'max_parallel_jobs' of host '{host}' must be a whole number from 1", where=where)
+        raise SettingsError(f"'max_parallel_jobs' of {what} must be a whole number from 1", where=where)
     return value
 
 

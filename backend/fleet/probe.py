@@ -92,9 +92,9 @@ def _script() -> bytes:
     return Path(probe_host.__file__).read_bytes()
 
 
-def here(host: Host, what: Literal["facts", "sample"] = "facts") -> Report:
-    """The same of this machine, without asking anybody; blocks for some milliseconds."""
-    started, folder = time.time(), folder_of(host)
+def here(host: Host, folder: str, what: Literal["facts", "sample"] = "facts") -> Report:
+    """The same of this machine and the disk of ``folder``, without asking anybody; blocks for some milliseconds."""
+    started = time.time()
     facts = probe_host.facts(folder) if what == "facts" else None
     value = probe_host.sample(folder)
     ended = time.time()

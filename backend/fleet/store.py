@@ -87,6 +87,7 @@ def _row(host: Host, record: Row | None, samples: tuple[HostSample, ...], key: H
         why=why,
         role=str(settings.get("role", "")),
         address="" if host.is_local else address(host),
+        groups=host.groups,
         local=host.is_local,
         runtime=str(settings.get("runtime", "builtin")),
         slots=host.max_parallel_jobs,

@@ -72,7 +72,7 @@ async def _fresh(paths: Paths) -> tuple[HostRow, ...]:
         for host in hosts.hosts:
             row = known[host.name]
             seen = row.seen_at.timestamp() if row.seen_at else 0.0
-            if row.state != "off" and (row.state != "up" or now - seen > FRESH_S):
+            if row.state not in ("off", "new") and (row.state != "up" or now - seen > FRESH_S):
                 due.append(host)
         await look_at_all(store, remote, [host for host in due if known[host.name].facts_at], "sample", silent=True)
         await look_at_all(store, remote, [host for host in due if not known[host.name].facts_at], "facts", silent=True)

@@ -63,6 +63,12 @@ sync_routing: {target: 1}
         ("hosts:\n  a: {nat_blocked: perhaps}\n", 2, "true or false"),
         ("hosts:\n  a: {max_parallel_jobs: 0}\n", 2, "whole number"),
         ("hosts:\n\ta: 1\n", 2, ""),
+        ("hosts:\n  a: {group: gpu}\n", 2, "not there"),
+        ("groups: [gpu]\nhosts:\n  a: {}\n", 1, "names to settings"),
+        ("groups:\n  gpu: {}\n  gpu: {}\nhosts:\n  a: {}\n", 3, "twice"),
+        ("groups:\n  gpu: {ssh_port: x}\nhosts:\n  a: {}\n", 2, "'ssh_port' of group 'gpu' must be a number"),
+        ("defaults: {ssh_host: x}\nhosts:\n  a: {}\n", 1, "belongs to one host"),
+        ("defaults: 3\nhosts:\n  a: {}\n", 1, "the defaults must be a mapping"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(text: str, line: int, words: str) -> None:
@@ -78,3 +84,31 @@ def test_a_mistake_is_one_line_with_its_place(text: str, line: int, words: str) 
 def test_a_file_with_a_python_object_is_refused() -> None:
     with pytest.raises(SettingsError):
         parse_hosts("hosts:\n  a:\n    role: !!python/object/apply:os.system ['true']\n", "h.yaml")
+
+
+def test_what_stands_nearer_to_the_host_wins() -> None:
+    hosts = parse_hosts(
+        """\
+defaults: {ssh_user: ubuntu, max_parallel_jobs: 1, ssh_port: 22}
+groups:
+  gpu: {max_parallel_jobs: 2, role: gpu_selfplay}
+  big: {max_parallel_jobs: 8}
+  empty:
+hosts:
+  local:
+  alder-1: {group: gpu, groups: [big], ssh_host: a}
+  birch-1: {groups: [big, gpu], ssh_host: b, ssh_user: me}
+  cedar-1: {group: empty, ssh_host: c, max_parallel_jobs: 3}
+""",
+        "h.yaml",
+    )
+    local, alder, birch, cedar = hosts.hosts
+    assert local.is_local and local.settings["ssh_user"] == "ubuntu"
+    assert (alder.groups, alder.max_parallel_jobs, alder.settings["role"]) == (("gpu", "big"), 8, "gpu_selfplay")
+    assert (birch.groups, birch.max_parallel_jobs, birch.settings["ssh_user"]) == (("big", "gpu"), 2, "me")
+    assert (cedar.max_parallel_jobs, cedar.settings["ssh_port"]) == (3, 22)
+
+
+def test_an_unknown_key_of_a_group_is_mentioned() -> None:
+    hosts = parse_hosts("groups:\n  gpu: {colour: red}\nhosts:\n  a: {group: gpu}\n", "h.yaml")
+    assert hosts.notes == ("line 2: 'colour' of group 'gpu' is not known here",)

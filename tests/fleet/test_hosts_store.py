@@ -200,7 +200,9 @@ async def test_a_probe_of_this_machine_is_an_operation_like_any_other(fleet: Pat
     plan = await plan_probe(fleet, host="local")
     async with await StateStore.open(fleet) as store:
         assert await apply_probe(fleet, plan, store) == {"up": ["local"], "trouble": {}}
-        assert (await row_of(store, "local")).facts["hostname"]
+        row = await row_of(store, "local")
+        assert row.facts["folder"] == str(fleet.root)
+        assert row.samples[-1].disk_free is not None
 
 
 def test_every_plan_about_hosts_has_its_handler_and_its_guard() -> None:

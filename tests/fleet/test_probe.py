@@ -53,7 +53,7 @@ async def test_a_sample_alone_has_no_facts(here: ThisMachine) -> None:
 
 
 def test_this_machine_is_described_without_asking_anybody() -> None:
-    report = probing.here(Host("local"))
+    report = probing.here(Host("local"), "/")
     assert report.facts is not None and report.facts["hostname"]
     assert report.clock.offset == 0.0
 
