@@ -361,7 +361,7 @@ class SshPool:
         key = host.settings.get("ssh_key")
         stat = _stamp(Path(key).expanduser()) if key else None
         chosen = [(name, value) for name, value in sorted(host.settings.items()) if name.startswith(("ssh_", "proxy"))]
-        return (chosen, _address(host), stat, enrolled_keys(self.known_hosts).get(host.name))
+        return (chosen, _address(host), _user(host), stat, enrolled_keys(self.known_hosts).get(host.name))
 
     async def _connect(
         self, host: Host, jump: Host | None, tunnel: asyncssh.SSHClientConnection | None
@@ -372,8 +372,8 @@ class SshPool:
                 "its host key is not enrolled", where=host.name, hint=f"run: ringrift hosts enrol {host.name}"
             )
         options: dict[str, Any] = {"known_hosts": ([asyncssh.import_public_key(key.text)], [], [])}
-        if "ssh_user" in host.settings:
-            options["username"] = host.settings["ssh_user"]
+        if user := _user(host):
+            options["username"] = user
         if "ssh_key" in host.settings:
             path = str(await asyncio.to_thread(Path(host.settings["ssh_key"]).expanduser))
             if not await asyncio.to_thread(os.path.isfile, path):
@@ -468,7 +468,14 @@ def classify(error: Exception, host: Host) -> RingRiftError:
 
 
 def _address(host: Host) -> str:
-    return str(host.settings.get("ssh_host") or host.settings.get("tailscale_ip") or host.name)
+    """The name or number to connect to; the hosts file may put a user before it, as in ``user@host``."""
+    target = str(host.settings.get("tailscale_ip") or host.settings.get("ssh_host") or host.name)
+    return target.rpartition("@")[2]
+
+
+def _user(host: Host) -> str | None:
+    target = str(host.settings.get("tailscale_ip") or host.settings.get("ssh_host") or "")
+    return target.rpartition("@")[0] or host.settings.get("ssh_user") or None
 
 
 def _where(host: Host) -> str:

@@ -239,6 +239,14 @@ async def test_the_users_own_configuration_is_honoured(make_sshd: Make, pool: Ss
     assert (await pool.exec(host, ["echo", "here"], timeout_s=30)).stdout == b"here\n"
 
 
+async def test_a_user_may_stand_before_the_address_and_a_tailnet_address_wins(make_sshd: Make, pool: SshPool) -> None:
+    server = make_sshd()
+    settings = server.settings() | {"ssh_host": "nowhere.invalid", "tailscale_ip": f"{server.user}@127.0.0.1"}
+    host = Host("alpha", settings | {"ssh_user": "nobody-of-that-name"})
+    pool.confirm_enrolment(await pool.enrol(host))
+    assert (await pool.exec(host, ["true"], timeout_s=30)).code == 0
+
+
 async def test_the_round_trip_is_known_while_connected_and_unknown_before(make_sshd: Make, pool: SshPool) -> None:
     host = await enrolled(pool, make_sshd())
     assert pool.latency_ms(host) is None
