@@ -60,6 +60,7 @@ def job_facts(app: ConsoleApp, job: JobRow) -> list[Fact]:
     facts: list[Fact] = [
         ("state", state_span(app.look, job.state)),
         *([("why", (job.why, "warn"))] if job.why else []),
+        *(("no place", f"{' '.join(hosts)}: {reason}") for reason, hosts in job.waits),
         ("kind", f"{job.kind} {job.config}"),
         ("title", job.title),
         ("pipeline", job.pipeline or "-"),

@@ -157,7 +157,9 @@ class Keeper:
 
     async def _observe(self, jobs: tuple[Job, ...]) -> tuple[Job, ...]:
         """Asks every host about the attempts that may have moved, and stores what it says."""
-        by_host: dict[str, list[Attempt]] = {name: [] for name in self.launchers if name not in self._greeted}
+        by_host: dict[str, list[Attempt]] = {
+            name: [] for name in self.launchers if name not in self._greeted or name in self._silent
+        }
         for job in jobs:
             if job.last and outcome(job.last) in (None, "unknown") and not _unasked(job.last):
                 by_host.setdefault(job.last.host, []).append(job.last)
@@ -178,7 +180,8 @@ class Keeper:
                 raise UnreachableError("no such host", where=name)
             if name not in self._greeted:
                 await self._greet(name, launcher)
-            seen = await launcher.observe([attempt.key for attempt in attempts]) if attempts else {}
+            asked = [attempt.key for attempt in attempts]
+            seen = await launcher.observe(asked) if asked or name in self._silent else {}
         except UnreachableError as error:
             if name not in self._silent:
                 log.warning("%s", error.line())
@@ -254,6 +257,11 @@ class Keeper:
             return ""
         if record.state in ("down", "refused", "new", "off"):
             return record.why or record.state
+        runtime = str(host.settings.get("runtime", "builtin"))
+        if runtime != "builtin":
+            return f"no jobs are sent to a host of runtime {runtime}"
+        if host.name in self._silent:
+            return "not answering"
         if host.name not in self.launchers:
             return f"not connected (ringrift hosts enrol {host.name})"
         if self.porter.site(host, record.facts) is None:
