@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backend.atomic import fsync_dir, write_json
+from backend.atomic import write_json
 from backend.errors import LockedError, NotFoundError, RefusedError, UnverifiedError
 from backend.paths import Paths
 from backend.plans import Plan
-from backend.registry.files import full_path
+from backend.registry.files import full_path, move
 from backend.registry.hashing import sha256_file, sidecar_path, write_sidecar
 from backend.registry.plans import PROTECTED
 from backend.registry.schema import writing
@@ -85,9 +85,7 @@ def _move(paths: Paths, params: dict[str, Any], target: Path) -> bool:
         },
     )
     if at == source:
-        source.replace(target)
-        fsync_dir(target.parent)
-        fsync_dir(source.parent)
+        move(source, target, sha256)
     write_sidecar(target, sha256)
     sidecar_path(source).unlink(missing_ok=True)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -58,18 +59,51 @@ def place(source: Path, target: Path, sha256: str) -> None:
         ResourceError: the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not (target.exists() and sha256_file(target) == sha256):
+    if target.is_symlink() or not (target.exists() and sha256_file(target) == sha256):
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
         try:
-            os.link(source, temporary)
+            os.link(source.resolve(), temporary)  # a link to a symbolic link would be one itself
             temporary.replace(target)
         except OSError:
             temporary.unlink(missing_ok=True)
-            with source.open("rb") as reader, atomic_file(target) as writer:
-                shutil.copyfileobj(reader, writer, 1 << 20)
+            _copy(source, target)
         if sha256_file(target) != sha256:
             target.unlink()
             raise UnverifiedError("the checkpoint changed while it was registered", where=str(source), hint="try again")
     target.chmod(0o444)
     write_sidecar(target, sha256)
     fsync_dir(target.parent)
+
+
+def move(source: Path, target: Path, sha256: str) -> None:
+    """Moves a file, also to another file system. Of a symbolic link the content is moved to ``target`` as a file of
+    its own and the link is removed; what it points to stays.
+
+    Safe to repeat after a kill at any point.
+
+    Raises:
+        UnverifiedError: the bytes that arrived are not those of ``sha256``; the source is still there.
+        ResourceError: the disk is full; the source is still there.
+    """
+    renamed = not source.is_symlink()
+    if renamed:
+        try:
+            source.replace(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            renamed = False
+    if not renamed:
+        _copy(source, target)
+        if sha256_file(target) != sha256:
+            target.unlink()
+            raise UnverifiedError("the file changed while it was moved", where=str(source), hint="try again")
+        target.chmod(0o444)
+        source.unlink()
+    fsync_dir(target.parent)
+    fsync_dir(source.parent)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, atomic_file(target) as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)

@@ -244,12 +244,24 @@ def _model_row(row: sqlite3.Row, paths: Paths) -> ModelRow:
         path=row["file_path"],
         size=int(row["file_size_bytes"] or 0),
         created_at=_time(row["created_at"]) or datetime.fromtimestamp(0, UTC),
-        parent=row["parent_sha256"] or training.get("parent_model_id"),
-        architecture=row["architecture"] or training.get("architecture"),
+        parent=row["parent_sha256"] or _text(training.get("parent_model_id")),
+        architecture=row["architecture"] or _text(training.get("architecture")),
         metadata=metadata or {"training": training},
         stage_since=_time(row["stage_since"]),
-        present=full_path(paths, row["file_path"]).is_file(),
+        present=_is_file(full_path(paths, row["file_path"])),
     )
+
+
+def _text(value: object) -> str | None:
+    """A value of a foreign row where a text belongs."""
+    return value if isinstance(value, str) else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that nobody may enter
+        return False
 
 
 def _config_of_training(training: dict[str, Any]) -> str | None:
@@ -302,7 +314,7 @@ def _matches(db: sqlite3.Connection, paths: Paths, text: str) -> tuple[ModelRow,
         if found:
             return found
     file = Path(text)
-    if file.is_file():
+    if _is_file(file):
         return _rows(db, paths, "WHERE v.file_hash = ?", (sha256_file(file),))
     return _rows(db, paths, "WHERE v.model_id = ?", (text,))
 

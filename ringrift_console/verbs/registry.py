@@ -93,14 +93,16 @@ def _lines(found: ModelInfo) -> list[str]:
         "registered": f"{row.created_at:%Y-%m-%d %H:%M:%S} UTC",
         "architecture": row.architecture or "unknown",
         "parent": row.parent or "none",
-        "data": f"{data['samples']} samples, content {str(data.get('content_digest'))[:12]}" if data else "unknown",
+        "data": f"{data.get('samples', '?')} samples, content {str(data.get('content_digest'))[:12]}"
+        if data
+        else "unknown",
         "tags": " ".join(found.tags) or "none",
     }
     pairs |= {name.replace("_", " "): _number(value) for name, value in found.metrics.items() if value is not None}
     lines = [f"{name:<16}{value}" for name, value in pairs.items()]
     for step in found.transitions:
         at = f"{step.at:%Y-%m-%d %H:%M} UTC" if step.at else "unknown time"
-        lines.append(f"{'':<16}{at}  {step.before or '-'} -> {step.after}  {step.reason or ''}".rstrip())
+        lines.append(f"{'':<16}{at}  {step.before or '-'} -> {step.after or 'unknown'}  {step.reason or ''}".rstrip())
     return lines
 
 

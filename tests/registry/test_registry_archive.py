@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import shutil
 import sqlite3
+import tempfile
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,6 +18,7 @@ from backend.configs import parse_config
 from backend.errors import LockedError, NotFoundError, RefusedError, UnverifiedError
 from backend.paths import Paths
 from backend.registry import archive as archiving
+from backend.registry import files
 from backend.registry.archive import apply_archive, archive, manifest_path
 from backend.registry.hashing import read_sidecar, sha256_file
 from backend.registry.plans import plan_archive
@@ -98,12 +105,12 @@ async def test_another_files_bytes_are_not_archived_under_the_models_name(paths:
     assert find(paths, "hex8_2p:v1").stage == "development"
 
 
-STEPS = ["write_json", "fsync_dir", "write_sidecar", "writing"]
+STEPS = [(archiving, "write_json"), (archiving, "move"), (files, "fsync_dir"), (archiving, "write_sidecar")]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("module", "step"), [*STEPS, (archiving, "writing")])
 async def test_a_kill_at_any_step_is_carried_on_by_the_next_run(
-    paths: Paths, model: Registration, monkeypatch: pytest.MonkeyPatch, step: str
+    paths: Paths, model: Registration, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
     plan = await plan_archive(paths, model="hex8_2p:v1", reason="old")
 
@@ -111,7 +118,7 @@ async def test_a_kill_at_any_step_is_carried_on_by_the_next_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(archiving, step, die)
+        patch.setattr(module, step, die)
         with pytest.raises(KeyboardInterrupt):
             archive(paths, plan.params)
     assert find(paths, "hex8_2p:v1").stage == "development"
@@ -131,3 +138,28 @@ async def test_a_model_whose_file_is_gone_is_archived_in_the_registry_alone(path
     assert archive(paths, plan.params)["file_moved"] is False
     found = find(paths, "hex8_2p:v1")
     assert found.stage == "archived" and not found.present
+
+
+def test_a_model_is_archived_to_another_file_system(paths: Paths, model: Registration) -> None:
+    elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    try:
+        if elsewhere.stat().st_dev == paths.root.stat().st_dev:
+            pytest.skip("no second file system here")
+        paths.archive.parent.mkdir(exist_ok=True)
+        paths.archive.symlink_to(elsewhere)
+        done = archive(paths, asyncio.run(plan_archive(paths, model="hex8_2p:v1")).params)
+        target = paths.root / done["path"]
+        assert target.stat().st_dev == elsewhere.stat().st_dev
+        assert not model.path.exists() and sha256_file(target) == model.sha256 == read_sidecar(target)
+    finally:
+        shutil.rmtree(elsewhere)
+
+
+def test_of_a_link_the_content_is_archived(paths: Paths, model: Registration) -> None:
+    real = paths.root / "real.pth"
+    model.path.replace(real)
+    model.path.symlink_to(os.path.relpath(real, model.path.parent))  # where it points depends on where it lies
+    done = archive(paths, asyncio.run(plan_archive(paths, model="hex8_2p:v1")).params)
+    target = paths.root / done["path"]
+    assert not target.is_symlink() and sha256_file(target) == model.sha256
+    assert not model.path.is_symlink() and real.exists()

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sqlite3
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from backend.configs import parse_config
 from backend.errors import LockedError, NotFoundError, SchemaError, UnverifiedError, UsageError
 from backend.paths import Paths
 from backend.registry import schema, store
+from backend.registry.files import place
 from backend.registry.hashing import read_sidecar, sha256_file
 from backend.registry.store import Candidate, Registry, info, model_rows, register
 
@@ -75,6 +77,23 @@ def test_a_file_system_without_links_gets_a_copy(paths: Paths, monkeypatch: pyte
     done = register(paths, candidate(paths, b"one"))
     assert done.path.read_bytes() == b"one"
     assert done.path.stat().st_nlink == 1
+
+
+def test_a_symbolic_link_is_registered_as_the_file_it_points_to(paths: Paths, tmp_path: Path) -> None:
+    file = candidate(paths).file
+    link = tmp_path / "latest.pth"
+    link.symlink_to(file)
+    done = register(paths, replace(candidate(paths), file=link))
+    assert done.path.is_file() and not done.path.is_symlink()
+
+
+def test_a_link_in_a_models_place_is_replaced_by_the_file(tmp_path: Path) -> None:
+    source, target = tmp_path / "m.pth", tmp_path / "models" / "v1.pth"
+    source.write_bytes(b"weights")
+    target.parent.mkdir()
+    target.symlink_to(source)
+    place(source, target, sha256_file(source))
+    assert not target.is_symlink() and target.read_bytes() == b"weights"
 
 
 def test_a_registration_killed_between_file_and_row_is_taken_over_or_cleared(
@@ -222,3 +241,19 @@ def test_a_table_of_another_meaning_is_refused(paths: Paths) -> None:
         model_rows(paths)
     with pytest.raises(SchemaError):
         register(paths, candidate(paths))
+
+
+def test_odd_rows_of_another_program_are_shown_with_what_is_known(paths: Paths) -> None:
+    paths.registry_db.parent.mkdir(parents=True)
+    foreign = sqlite3.connect(paths.registry_db)
+    foreign.executescript(REFERENCE_DDL)
+    foreign.execute(
+        "UPDATE versions SET file_path = ?, stage = 'shadow', created_at = 'some day', metrics_json = '[1]', "
+        "training_config_json = ?",
+        ("x" * 5000, '{"extra_config": [], "parent_model_id": 7, "architecture": ["a"]}'),
+    )
+    foreign.commit()
+    foreign.close()
+    (row,) = model_rows(paths)
+    assert (row.stage, row.present, row.config, row.parent, row.architecture) == ("shadow", False, None, None, None)
+    assert info(paths, "best_net:v1").metrics == {}
