@@ -24,6 +24,8 @@ from ringrift_console.glyphs import ASCII, UTF8  # noqa: E402
 PICTURES: dict[str, tuple[str, ...]] = {
     "pulse": (),
     "plan": ("p", "enter"),
+    "hosts": ("2",),
+    "host": ("2", "d"),
     "jobs": ("3",),
     "log": ("3", "l"),
     "models": ("4",),
@@ -32,7 +34,7 @@ PICTURES: dict[str, tuple[str, ...]] = {
 }
 """Pictures and the keys that lead there from Pulse."""
 SIZES = {"80x24": (80, 24), "160x50": (160, 50)}
-ONLY_NARROW = {"model", "help", "plan"}
+ONLY_NARROW = {"model", "host", "help", "plan"}
 
 
 async def take(root: Path, name: str, size: tuple[int, int], target: Path, *, plain: bool = False) -> None:

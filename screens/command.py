@@ -163,6 +163,16 @@ async def _on_screen(app: ConsoleApp, action: Action, args: argparse.Namespace) 
             await app.go_to("models", fits[0].sha256)
             await app.act(action, fits[0].label)
         return True
+    if action.name in ("hosts.show", "hosts.shell"):
+        if any(host.name == args.host for host in app.snapshot.hosts):
+            await app.go_to("hosts", args.host)
+            await app.act(action, args.host)
+        else:
+            app.say(f"no such host: {args.host}", "notice_bad")
+        return True
+    if action.name == "hosts.list" and not args.json and not args.hosts:
+        await app.go("hosts")
+        return True
     if action.name in ("jobs.list", "registry.list") and not args.json:
         await app.go("jobs" if action.name == "jobs.list" else "models")
         wanted = {"config": args.config, "state": getattr(args, "state", None), "stage": getattr(args, "stage", None)}

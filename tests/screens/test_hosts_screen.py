@@ -1,0 +1,159 @@
+"""Hosts on screen: what the keys do there, how courses are drawn, and where a need leads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from backend.errors import RefusedError
+from backend.paths import Paths
+from backend.plans import Plan
+from backend.snapshot import GpuSample, HostSample, Need
+from ringrift_console.glyphs import ASCII, UTF8
+from screens import dialogs
+from screens.hosts import disk_share, gpu_share, memory_share, state_word
+
+
+async def press(pilot: Any, *keys: str) -> None:
+    for key in keys:
+        await pilot.press(key)
+        await pilot.pause()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """What was planned: the action's name and its parameters."""
+    found: list[tuple[str, dict[str, Any]]] = []
+
+    async def make_plan(action: Any, paths: Any, params: dict[str, Any]) -> Plan:
+        found.append((action.name, params))
+        if action.name == "hosts.bootstrap":
+            raise RefusedError("glibc 2.17 is older than 2.28", where="alder-1", hint="use a newer release")
+        return Plan(action.name, f"{action.label} {params['host']}", {})
+
+    monkeypatch.setattr(dialogs, "make_plan", make_plan)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("keys", "name", "params"),
+    [
+        (("p",), "hosts.probe", {"host": "alder-1"}),
+        (("e",), "hosts.enrol", {"host": "alder-1"}),
+        (("D", "enter"), "hosts.drain", {"host": "alder-1"}),
+        (("j", "U"), "hosts.undrain", {"host": "birch-1"}),
+        (("d", "p"), "hosts.probe", {"host": "alder-1"}),
+    ],
+)
+async def test_a_key_plans_for_the_host_under_the_cursor(
+    keys: tuple[str, ...],
+    name: str,
+    params: dict[str, Any],
+    build: Callable[..., Any],
+    text_of: Any,
+    asked: list[tuple[str, dict[str, Any]]],
+) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, "2", "j", *keys)
+        await pilot.pause()
+        assert asked == [(name, params)]
+        assert params["host"] in "\n".join(text_of(app))
+        await press(pilot, "escape")
+        assert "nothing was done" in "\n".join(text_of(app))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (("e",), "this machine needs no key"),
+        (("b",), "this machine runs this installation"),
+        (("U",), "it is not drained"),
+        (("j", "j", "D"), "it is drained already"),
+        (("G", "b"), "its key is not enrolled"),
+        (("j", "b"), "glibc 2.17 is older"),
+        (("j", "s"), "no such host: alder-1"),
+    ],
+)
+async def test_what_cannot_be_done_says_why(
+    keys: tuple[str, ...], words: str, build: Callable[..., Any], text_of: Any, asked: Any
+) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, "2", *keys)
+        await pilot.pause()
+        assert words in text_of(app)[-2]
+
+
+async def test_a_terminal_that_cannot_be_lent_is_said(build: Callable[..., Any], text_of: Any, paths: Paths) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, "2", "s")
+        assert "cannot be lent to a shell" in text_of(app)[-2]
+
+
+async def test_a_need_leads_to_its_host(build: Callable[..., Any], snapshot: Any) -> None:
+    app = build(source=replace(snapshot, needs=(Need("host cedar-1: no connection", "cedar-1", "hosts"),)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await press(pilot, "tab", "enter")
+        assert (app.current_mode, app.screen.subject) == ("hosts", "cedar-1")
+
+
+async def test_hosts_are_filtered_by_state_and_group(build: Callable[..., Any], text_of: Any) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, "2", "slash", *"state=drained", "enter")
+        page = "\n".join(text_of(app))
+        assert "birch-1" in page and "alder-1" not in page
+        await press(pilot, "escape", "slash", *"host=gpu", "enter")
+        assert "birch-1" in "\n".join(text_of(app))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("hosts list", "dogwood-1"),
+        ("hosts show cedar-1", "ssh_port: 22 -> 2222"),
+        ("hosts show elm-1", "no such host: elm-1"),
+        ("hosts shell local", "cannot be lent to a shell"),
+    ],
+)
+async def test_verbs_about_hosts_lead_to_the_screen(
+    line: str, words: str, build: Callable[..., Any], text_of: Any
+) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, "colon", *("space" if c == " " else c for c in line), "enter")
+        await pilot.pause()
+        assert words in "\n".join(text_of(app))
+
+
+def test_a_course_is_drawn_with_one_character_a_value() -> None:
+    assert UTF8.spark([0.0, 0.5, 1.0, None], 10, 1.0) == "▁▅█ "
+    assert ASCII.spark([0.0, 0.5, 1.0, None], 10, 1.0) == "_=# "
+    assert UTF8.spark([float(n) for n in range(50)], 8)[-1] == "█"
+    assert len(UTF8.spark([1.0] * 50, 8)) == 8
+    assert UTF8.spark([0.0, 0.0], 8) == "▁▁"
+    assert UTF8.spark([5.0], 8, 1.0) == "█"
+    assert UTF8.spark([], 8) == ""
+
+
+def test_shares_are_unknown_where_a_part_is(snapshot: Any) -> None:
+    sample = HostSample(snapshot.taken_at, memory_total=100, memory_used=25, disk_total=100, disk_free=10)
+    assert memory_share(sample) == 0.25
+    assert disk_share(sample) == pytest.approx(0.9)
+    assert gpu_share(sample) is None
+    assert memory_share(replace(sample, memory_used=None)) is None
+    assert disk_share(replace(sample, disk_total=None)) is None
+    gpus = (GpuSample(0, "a", busy=50.0), GpuSample(1, "a"), GpuSample(2, "a", busy=100.0))
+    assert gpu_share(replace(sample, gpus=gpus)) == 0.75
+
+
+def test_a_drained_host_that_is_down_is_down_first_of_all(snapshot: Any) -> None:
+    host = snapshot.hosts[2]
+    assert state_word(host) == "drained"
+    assert state_word(replace(host, state="down")) == "down"
