@@ -11,6 +11,8 @@ from backend.fleet.hosts import Host
 
 Reasons = tuple[tuple[str, tuple[str, ...]], ...]
 """Why a job waits: a reason, and the hosts it is true of, in the order of the hosts file."""
+NAMED = 12
+"""Hosts named for one reason; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +109,14 @@ def _kinds(listed: Any) -> frozenset[str]:
 
 @dataclass(slots=True)
 class Load:
-    """Jobs that live on each host, by kind."""
+    """Jobs that live on each host, in all and by kind."""
 
-    jobs: dict[str, Counter[str]] = field(default_factory=dict)
+    totals: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, host: str, kind: str) -> None:
-        self.jobs.setdefault(host, Counter())[kind] += 1
-
-    def total(self, host: str) -> int:
-        return sum(self.jobs.get(host, Counter()).values())
-
-    def of(self, host: str, kind: str) -> int:
-        return self.jobs.get(host, Counter())[kind]
+        self.totals[host] += 1
+        self.kinds[host, kind] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +149,9 @@ def unfit(host: HostSlots, kind: str, asks: Asks) -> str | None:
 
 def full(host: HostSlots, kind: str, load: Load) -> str | None:
     """Why there is no place on a host now, or None."""
-    if load.total(host.name) >= host.slots:
+    if load.totals[host.name] >= host.slots:
         return f"full ({host.slots} at a time)"
-    if load.of(host.name, kind) >= host.cap(kind):
+    if load.kinds[host.name, kind] >= host.cap(kind):
         return f"full for {kind} ({host.cap(kind)} at a time)"
     return None
 
@@ -178,7 +176,7 @@ def choose(kind: str, asks: Asks, hosts: Sequence[HostSlots], load: Load) -> Cho
         if reason:
             why.append((reason, host.name))
         else:
-            free.append(((*_taste(host, kind, asks), load.total(host.name) / host.slots, number), host.name))
+            free.append(((*_taste(host, kind, asks), load.totals[host.name] / host.slots, number), host.name))
     if free:
         return Choice(min(free)[1])
     return Choice(None, _summary(kind, asks, hosts, fitting), _grouped(why))
@@ -194,7 +192,14 @@ def _grouped(why: Sequence[tuple[str, str]]) -> Reasons:
     found: dict[str, list[str]] = {}
     for reason, name in why:
         found.setdefault(reason, []).append(name)
-    return tuple((reason, tuple(names)) for reason, names in found.items())
+    return tuple((reason, _some(names)) for reason, names in found.items())
+
+
+def _some(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, or the first of them and how many more there are."""
+    if len(names) <= NAMED:
+        return tuple(names)
+    return (*names[:NAMED], f"and {len(names) - NAMED} more")
 
 
 def _summary(kind: str, asks: Asks, hosts: Sequence[HostSlots], fitting: Sequence[HostSlots]) -> str:

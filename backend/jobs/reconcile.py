@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from backend.jobs.model import FOR_A_PLACE, NOT_EXECUTED, Job, Phase, View, may_run_again, outcome, view
-from backend.jobs.placement import HostSlots, Load, choose
+from backend.jobs.placement import Asks, Choice, HostSlots, Load, choose
 from backend.snapshot import ENDED, JobState
 
 
@@ -122,14 +122,17 @@ def reconcile(world: World) -> Decision:
         if job.last and outcome(job.last) is None and not job.last.collecting:
             load.add(job.last.host, job.kind)
     actions: list[Action] = []
+    refused: dict[tuple[str, Asks], Choice] = {}
     for job in sorted(jobs, key=lambda one: (-one.priority, one.number)):
-        found = _next(job, views, world, load)
+        found = _next(job, views, world, load, refused)
         if found is not None:
             actions.append(found)
     return Decision(tuple(actions), views)
 
 
-def _next(job: Job, views: dict[str, View], world: World, load: Load) -> Action | None:
+def _next(
+    job: Job, views: dict[str, View], world: World, load: Load, refused: dict[tuple[str, Asks], Choice]
+) -> Action | None:
     state, last = views[job.id].state, job.last
     if state in ENDED:
         return None
@@ -146,8 +149,10 @@ def _next(job: Job, views: dict[str, View], world: World, load: Load) -> Action 
         return Push(last.key) if last.staged and not last.pushed else Start(last.key)
     if state != "waiting" or not may_run_again(job) or views[job.id].why != FOR_A_PLACE:
         return None
-    choice = choose(job.kind, job.asks, world.hosts, load)
+    # Places only get fewer on the way: what found none a moment ago finds none now.
+    choice = refused.get((job.kind, job.asks)) or choose(job.kind, job.asks, world.hosts, load)
     if choice.host is None:
+        refused[job.kind, job.asks] = choice
         views[job.id] = View("waiting", choice.why, choice.reasons)
         return None
     wanted = (job.id, job.next_n)

@@ -207,11 +207,7 @@ def _lines(row: JobRow, attempts: list[dict[str, Any]]) -> list[str]:
 
 def waits(row: JobRow) -> list[str]:
     """Why a waiting job has no place, a line per reason with the hosts it holds for."""
-    shown = 12
-    return [
-        f"{' '.join(hosts[:shown])}{f' and {len(hosts) - shown} more' if len(hosts) > shown else ''}: {reason}"
-        for reason, hosts in row.waits
-    ]
+    return [f"{' '.join(hosts)}: {reason}" for reason, hosts in row.waits]
 
 
 def _derivation(row: JobRow, last: dict[str, Any]) -> list[str]:

@@ -210,3 +210,9 @@ def test_a_job_waits_only_while_no_job_behind_it_of_the_same_wishes_is_placed(
 def test_an_ended_attempt_gives_its_place_back() -> None:
     done = job(1, attempts=(Attempt("j1.1", "j1", 1, "a", Phase.EXITED, Exit(code=0)),))
     assert placed(done, job(2), hosts=(HostSlots("a"),)) == {"j2": "a"}
+
+
+def test_many_hosts_are_named_in_part_and_counted() -> None:
+    hosts = tuple(HostSlots(f"h{n}", closed="drained") for n in range(40))
+    ((reason, names),) = choose("train", NOTHING, hosts, load()).reasons
+    assert (reason, len(names), names[-1]) == ("drained", 13, "and 28 more")
