@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from backend.errors import LockedError
+from backend.errors import LockedError, resource_error
 
 
 class FileLock:
@@ -36,6 +36,7 @@ class FileLock:
 
         Raises:
             LockedError: somebody else has it; the message names them.
+        ResourceError: there is no room to write down who holds it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -55,8 +56,12 @@ class FileLock:
             "purpose": self.purpose,
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(owner).encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(owner).encode(), 0)
+        except OSError as error:
+            os.close(descriptor)
+            raise resource_error(error, str(self.path)) or error from error
         self._descriptor = descriptor
         return self
 

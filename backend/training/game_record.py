@@ -119,12 +119,25 @@ def unpack_moves(data: bytes, sha256: str, where: str) -> NDArray[np.int64]:
         UnverifiedError: the bytes are not what was stored.
     """
     try:
-        raw = zlib.decompress(data)
+        raw = _unpack(data)
     except zlib.error:
         raise UnverifiedError("the moves of a game are damaged", where=where) from None
     if hashlib.sha256(raw).hexdigest() != sha256:
         raise UnverifiedError("the moves of a game are not those that were stored", where=where)
     return np.frombuffer(raw, dtype="<i8").astype(np.int64)
+
+
+MOST_BYTES = 64 << 20
+"""Of a game's moves or policy unpacked; the longest game, 4,800 moves, with 10,000 choices each would take 48 MB."""
+
+
+def _unpack(data: bytes) -> bytes:
+    """The uncompressed bytes; a few bytes that claim to be gigabytes are damage like any other."""
+    reader = zlib.decompressobj()
+    raw = reader.decompress(data, MOST_BYTES)
+    if not reader.eof:
+        raise zlib.error("incomplete, or larger than any game")
+    return raw
 
 
 def pack_policy(policy: PolicyTargets) -> bytes:
@@ -151,7 +164,7 @@ def unpack_policy(data: bytes, where: str) -> PolicyTargets:
         UnverifiedError: the bytes are damaged.
     """
     try:
-        raw = zlib.decompress(data)
+        raw = _unpack(data)
         count = int(np.frombuffer(raw, dtype="<u4", count=1)[0])
         lengths = np.frombuffer(raw, dtype="<u2", count=count, offset=4)
         offsets = np.zeros(count + 1, dtype=np.int64)

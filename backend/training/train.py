@@ -23,6 +23,7 @@ import torch
 
 from backend.configs import Config
 from backend.errors import NoEvidenceError, NotFoundError, UsageError
+from backend.locks import FileLock
 from backend.progress import Progress
 from backend.registry.hashing import sha256_file
 from backend.training.batches import Batches, steps_of
@@ -96,6 +97,7 @@ def train(
 
     Raises:
         NotFoundError: ``resume`` was asked for and there is nothing to carry on.
+        LockedError: another run writes the same checkpoint.
         NoEvidenceError: the dataset is too small or one-sided to learn from.
         UntrustedError, UnverifiedError, SchemaError: the dataset or ``init_weights`` cannot be used.
         ResourceError: the disk is full; what was saved before is kept.
@@ -109,6 +111,30 @@ def train(
     if save_path is None and resume:
         save_path = newest_state(candidates, config.key, fingerprint)
     save_path = save_path or candidates / f"{config.key}_{datetime.now(UTC):%Y%m%d_%H%M%S}.pth"
+    with FileLock(lock_path(save_path), f"training of {config.key}"):
+        return _train(
+            dataset, dataset_path, save_path, config, settings, parent, fingerprint, resume, device, tell, echo
+        )
+
+
+def lock_path(save_path: Path) -> Path:
+    """What a run holds while it writes ``save_path`` and its state: ``.<name>.lock`` beside it."""
+    return save_path.with_name(f".{save_path.name}.lock")
+
+
+def _train(
+    dataset: Dataset,
+    dataset_path: Path,
+    save_path: Path,
+    config: Config,
+    settings: Settings,
+    parent: LoadedModel | None,
+    fingerprint: str,
+    resume: bool,
+    device: str | None,
+    tell: Callable[[str], None],
+    echo: bool,
+) -> Trained:
     done = _finished(save_path, fingerprint)
     if done is not None:
         tell(f"{save_path} is the result of this very run")

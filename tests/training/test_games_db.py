@@ -7,6 +7,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from backend.configs import parse_config
 from backend.errors import LockedError, NotFoundError, ResourceError, SchemaError, UnverifiedError
 from backend.paths import Paths
 from backend.training.game_record import (
+    MOST_BYTES,
     GameRecord,
     PolicyTargets,
     Seat,
+    pack_moves,
     pack_policy,
+    unpack_moves,
     unpack_policy,
 )
 from backend.training.games_db import GamesDb, Slot, iterate_games
@@ -309,3 +313,12 @@ def test_a_full_file_system_is_a_resource_error_and_keeps_what_was_stored(
         assert len(list(iterate_games(folder / "games.db"))) == count
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_few_bytes_that_unpack_to_gigabytes_are_damage() -> None:
+    bomb = zlib.compress(bytes(MOST_BYTES + 1))
+    for unpack in (lambda: unpack_moves(bomb, "", "here"), lambda: unpack_policy(bomb, "here")):
+        with pytest.raises(UnverifiedError, match="damaged"):
+            unpack()
+    with pytest.raises(UnverifiedError, match="damaged"):
+        unpack_moves(pack_moves(np.arange(100))[0][:-4], "", "here")

@@ -16,7 +16,16 @@ import pytest
 import torch
 
 from backend.configs import Config, parse_config
-from backend.errors import NoEvidenceError, NotFoundError, ResourceError, SchemaError, UnverifiedError, UsageError
+from backend.errors import (
+    LockedError,
+    NoEvidenceError,
+    NotFoundError,
+    ResourceError,
+    SchemaError,
+    UnverifiedError,
+    UsageError,
+)
+from backend.locks import FileLock
 from backend.paths import Paths
 from backend.progress import read_progress
 from backend.registry.store import Registry
@@ -31,7 +40,7 @@ from backend.training.network import Architecture, Network
 from backend.training.register import candidate_of
 from backend.training.run_state import load_state, state_path
 from backend.training.settings import Settings
-from backend.training.train import Trained, train
+from backend.training.train import Trained, lock_path, train
 
 Make = Callable[..., GameRecord]
 Save = Callable[[Path, Config, list[GameRecord]], None]
@@ -301,3 +310,16 @@ def test_a_damaged_state_is_refused_by_name(played: Paths, square8: Config, tmp_
     torch.save({"anything": 1}, state_path(save))
     with pytest.raises(SchemaError, match="not a training state"):
         run(played, square8, save)
+
+
+def test_a_second_run_to_the_same_checkpoint_is_refused_with_the_owners_name(
+    played: Paths, square8: Config, tmp_path: Path
+) -> None:
+    save = tmp_path / "m.pth"
+    with (
+        FileLock(lock_path(save), "training of square8_2p"),
+        pytest.raises(LockedError, match="training of square8_2p"),
+    ):
+        train(played.dataset(square8), save, square8, QUICK, candidates=tmp_path)
+    assert not save.exists()
+    assert train(played.dataset(square8), save, square8, QUICK, candidates=tmp_path).path == save
