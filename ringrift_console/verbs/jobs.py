@@ -20,6 +20,7 @@ from backend.paths import Paths
 from backend.snapshot import ENDED, EventRow, JobRow, JobState, PipelineRow
 from backend.state.store import StateStore
 from backend.supervisor import ensure_running, running_pid, stop
+from backend.text import plain
 from backend.supervisor import supervise as run_supervisor
 from ringrift_console.verbs.common import table, to_json
 from ringrift_console.verbs.operations import POLL_S, Outcome, carry_out, keep_supervised, say
@@ -313,7 +314,8 @@ def events(args: argparse.Namespace, paths: Paths) -> int:
         print(to_json(found))
         return Exit.DONE
     for event in found:
-        print(f"{event.at:%Y-%m-%d %H:%M:%S}  {event.type:<22}  {event.subject:<14}  {_payload(event)}".rstrip())
+        line = f"{event.at:%Y-%m-%d %H:%M:%S}  {event.type:<22}  {event.subject:<14}  {_payload(event)}"
+        print(plain(line.rstrip()))
     return Exit.DONE
 
 
@@ -323,8 +325,8 @@ async def _events(paths: Paths, last: int, kind: str | None) -> tuple[EventRow, 
 
 
 def _payload(event: EventRow) -> str:
-    plain = {name: value for name, value in event.payload.items() if isinstance(value, str | int | float) and value}
-    return " ".join(f"{name}={value}" for name, value in plain.items())
+    simple = {name: value for name, value in event.payload.items() if isinstance(value, str | int | float) and value}
+    return " ".join(f"{name}={value}" for name, value in simple.items())
 
 
 def supervise(args: argparse.Namespace, paths: Paths) -> int:
