@@ -20,8 +20,8 @@ from backend.paths import Paths
 from backend.snapshot import ENDED, EventRow, JobRow, JobState, PipelineRow
 from backend.state.store import StateStore
 from backend.supervisor import ensure_running, running_pid, stop
-from backend.text import plain
 from backend.supervisor import supervise as run_supervisor
+from backend.text import plain
 from ringrift_console.verbs.common import table, to_json
 from ringrift_console.verbs.operations import POLL_S, Outcome, carry_out, keep_supervised, say
 
