@@ -78,10 +78,10 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise NotFoundError("no such file", where=str(path)) from None
     except IsADirectoryError:
         raise NotFoundError("a folder, not a recording", where=str(path)) from None
-    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UnverifiedError(
-            f"damaged or not a recording of games ({type(error).__name__})", where=f"{path}, line {number + 1}"
-        ) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UnverifiedError(f"not a recorded game ({error})", where=f"{path}, line {number}") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnverifiedError(f"damaged ({error})", where=f"{path}, after line {number}") from None
 
 
 def _start(rules: Rules, header: Row) -> State:
