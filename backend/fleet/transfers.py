@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -107,7 +108,8 @@ async def _ask(pool: Opener, host: Host, request: dict[str, Any]) -> Stream:
     program = await asyncio.to_thread(Path(courier.__file__).read_bytes)
     stream = await pool.open_stream(host, [python_of(host), "-I", "-S", "-c", _LOADER], inside=True)
     try:
-        stream.write(b"%d\n" % len(program) + program + json.dumps(request).encode() + b"\n")
+        with suppress(BrokenPipeError):  # it has ended already; how is told below
+            stream.write(b"%d\n" % len(program) + program + json.dumps(request).encode() + b"\n")
         noise = 0
         while not (line := await stream.readline()).strip().endswith(courier.MAGIC.encode()):
             noise += len(line)

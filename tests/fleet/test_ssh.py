@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from backend.errors import UnverifiedError
+from backend.fleet import transfers
 from backend.fleet.errors import (
     ChannelRefused,
     ExecTimeout,
@@ -325,6 +326,32 @@ async def test_a_host_without_python_is_told_so(make_sshd: Make, pool: SshPool, 
     local.write_bytes(b"x")
     with pytest.raises(NoPython, match="python_path"):
         await pool.put(server.host(python_path="/nowhere/python3"), local, "~/data", sha256=digest(local))
+
+
+async def test_a_program_that_ended_before_it_was_written_to_is_told_by_its_end(tmp_path: Path) -> None:
+    class Ended:
+        """A stream whose command was gone before its first byte."""
+
+        def write(self, data: bytes) -> None:
+            raise BrokenPipeError("not open for sending")
+
+        async def readline(self) -> bytes:
+            return b""
+
+        async def end(self) -> tuple[int, None, bytes]:
+            return 127, None, b"sh: python3: not found"
+
+        def close(self) -> None:
+            pass
+
+    class Opener:
+        async def open_stream(self, *_: object, **__: object) -> Ended:
+            return Ended()
+
+    local = tmp_path / "data"
+    local.write_bytes(b"x")
+    with pytest.raises(NoPython, match="not found"):
+        await transfers.put(Opener(), Host("alpha"), local, "~/data", sha256=digest(local), timeout_s=5.0)
 
 
 def test_the_ssh_server_is_installed() -> None:
