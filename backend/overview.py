@@ -23,7 +23,7 @@ from backend.fleet.store import host_rows, make_rows
 from backend.jobs.store import job_rows, pipeline_rows
 from backend.paths import Paths
 from backend.registry.store import Registry
-from backend.snapshot import ENDED, ConfigRow, HostRow, JobRow, ModelRow, Need, PipelineRow, Snapshot, WinRate
+from backend.snapshot import ENDED, ConfigRow, HostRow, JobRow, ModelRow, Need, Snapshot, WinRate
 from backend.state.store import StateStore
 from backend.thresholds import thresholds
 from backend.training.volume import volume
@@ -42,23 +42,16 @@ async def read_snapshot(paths: Paths) -> Snapshot:
     models = await _part(_read_models(paths), "registry", trouble) or ()
     rates = await _part(asyncio.to_thread(win_rates, paths), "match records", trouble) or {}
     models = tuple(_with_rates(model, rates) for model in models)
-    jobs: tuple[JobRow, ...] = state[0].jobs if state else ()
+    base = state or Snapshot(str(paths.root), 0, datetime.now(UTC))
+    jobs = base.jobs
     hosts = await _part(_read_hosts(paths, jobs), "hosts", trouble) or ()
     configs = await asyncio.to_thread(_configs, paths, jobs, models)
-    base = state[0] if state else Snapshot(str(paths.root), 0, datetime.now(UTC))
-    return Snapshot(
-        root=base.root,
-        revision=base.revision,
-        taken_at=base.taken_at,
+    return replace(
+        base,
         configs=configs,
-        jobs=jobs,
-        pipelines=base.pipelines,
         models=models,
-        operations=base.operations,
-        events=base.events,
-        supervisor=base.supervisor,
-        needs=tuple(trouble) + needs(base, jobs, models, configs, hosts),
         hosts=hosts,
+        needs=tuple(trouble) + needs(base, jobs, models, configs, hosts),
     )
 
 
@@ -72,27 +65,20 @@ async def _part(work: Awaitable[T], name: str, trouble: list[Need]) -> T | None:
         return None
 
 
-async def _read_state(paths: Paths) -> tuple[Snapshot] | None:
+async def _read_state(paths: Paths) -> Snapshot | None:
     if not paths.state_db.exists():
         return None
-    store = await StateStore.open(paths)
-    try:
-        jobs = await job_rows(store)
-        pipelines: tuple[PipelineRow, ...] = await pipeline_rows(store)
-        return (
-            Snapshot(
-                root=str(paths.root),
-                revision=await store.revision(),
-                taken_at=datetime.now(UTC),
-                jobs=jobs,
-                pipelines=pipelines,
-                operations=await store.operations(),
-                events=await store.events(last=EVENTS_SHOWN),
-                supervisor=await store.supervisor(),
-            ),
+    async with await StateStore.open(paths) as store:
+        return Snapshot(
+            root=str(paths.root),
+            revision=await store.revision(),
+            taken_at=datetime.now(UTC),
+            jobs=await job_rows(store),
+            pipelines=await pipeline_rows(store),
+            operations=await store.operations(),
+            events=await store.events(last=EVENTS_SHOWN),
+            supervisor=await store.supervisor(),
         )
-    finally:
-        await store.close()
 
 
 async def _read_hosts(paths: Paths, jobs: tuple[JobRow, ...]) -> tuple[HostRow, ...]:

@@ -1,4 +1,4 @@
-"""Text of others made harmless for a terminal."""
+"""Text for people: that of others made harmless for a terminal, and sizes."""
 
 from __future__ import annotations
 
@@ -16,3 +16,13 @@ def plain(text: str) -> str:
 
 def _written_out(sign: str) -> str:
     return sign.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def size_text(size: int) -> str:
+    """Bytes in the nearest decimal unit, e.g. ``12.3 MB``."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

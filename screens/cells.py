@@ -27,16 +27,6 @@ def count(value: float | None) -> str:
     return f"{value / 1000:.1f}k" if value < 1_000_000 else f"{value / 1_000_000:.1f}M"
 
 
-def size(value: int) -> str:
-    """Bytes in decimal units."""
-    amount = float(value)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
-
-
 def fraction(job: JobRow) -> float | None:
     """How much of a job is done, 0 to 1."""
     progress = job.progress

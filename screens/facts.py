@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from backend.snapshot import JobRow, ModelRow
+from backend.text import size_text
 from ringrift_console.look import Look
 from ringrift_console.widgets.line import Line, Span
-from screens.cells import amount, eta, gauntlet_target, rate, size, state_span, win_text
+from screens.cells import amount, eta, gauntlet_target, rate, state_span, win_text
 
 if TYPE_CHECKING:
     from ringrift_console.app import ConsoleApp
@@ -110,7 +111,7 @@ def model_facts(app: ConsoleApp, model: ModelRow) -> list[Fact]:
     facts += [
         ("File", None),
         ("sha256", model.sha256),
-        ("size", size(model.size)),
+        ("size", size_text(model.size)),
         ("path", model.path if model.present else (f"{model.path} is missing", "bad")),
     ]
     metadata = dict(model.metadata)

@@ -15,11 +15,12 @@ from backend.fleet.hosts import load_hosts
 from backend.fleet.shell import shell_argv
 from backend.fleet.store import find_host as host_in_file
 from backend.snapshot import HostRow, HostSample, Snapshot
+from backend.text import size_text
 from ringrift_console.actions import find_host
 from ringrift_console.widgets.line import Bar, Lines, Span
 from ringrift_console.widgets.table import Column, Table
 from screens.base import BaseScreen
-from screens.cells import UNKNOWN, size, state_span
+from screens.cells import UNKNOWN, state_span
 from screens.detail import DetailScreen
 from screens.facts import Fact, to_lines
 
@@ -191,7 +192,7 @@ def _disk(host: HostRow) -> Span:
     free, share = _newest(host).disk_free, disk_share(_newest(host))
     if free is None:
         return UNKNOWN, "dim"
-    return size(free).replace(".0 ", " "), "warn" if share is not None and share >= 0.9 else "text"
+    return size_text(free).replace(".0 ", " "), "warn" if share is not None and share >= 0.9 else "text"
 
 
 def _load(host: HostRow) -> Span:
@@ -255,19 +256,19 @@ def _resources(screen: BaseScreen, host: HostRow, now: HostSample) -> list[Fact]
     if now.load is not None:
         facts.append(("load", f"{spark(loads, SPARK, top)} {now.load:.2f}" + (f" of {cpus} CPUs" if cpus else "")))
     if now.memory_total:
-        used = "unknown" if now.memory_used is None else size(now.memory_used)
+        used = "unknown" if now.memory_used is None else size_text(now.memory_used)
         course = spark([memory_share(sample) for sample in host.samples], SPARK, 1.0)
-        facts.append(("memory", f"{course} {used} of {size(now.memory_total)}"))
+        facts.append(("memory", f"{course} {used} of {size_text(now.memory_total)}"))
     if now.disk_free is not None:
         course = spark([disk_share(sample) for sample in host.samples], SPARK, 1.0)
-        facts.append(("disk", f"{course} {size(now.disk_free)} free"))
+        facts.append(("disk", f"{course} {size_text(now.disk_free)} free"))
     if now.gpus:
         course = spark([gpu_share(sample) for sample in host.samples], SPARK, 1.0)
         facts.append(("GPUs", f"{course} busy"))
     for gpu in now.gpus:
         parts = [gpu.name, *([f"{gpu.busy:.0f}%"] if gpu.busy is not None else [])]
         if gpu.memory_used is not None and gpu.memory_total:
-            parts.append(f"{size(gpu.memory_used)} of {size(gpu.memory_total)}")
+            parts.append(f"{size_text(gpu.memory_used)} of {size_text(gpu.memory_total)}")
         parts += [f"{gpu.celsius:.0f} °C"] if gpu.celsius is not None else []
         facts.append((f"GPU {gpu.index}", "  ".join(parts)))
     return facts

@@ -8,10 +8,11 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from backend.snapshot import ModelRow, Snapshot
+from backend.text import size_text
 from ringrift_console.widgets.line import Bar, Lines, Span
 from ringrift_console.widgets.table import Column, Table
 from screens.base import BaseScreen
-from screens.cells import against, count, gauntlet_target, size, state_span, win_span
+from screens.cells import against, count, gauntlet_target, state_span, win_span
 from screens.facts import model_facts, to_lines
 
 
@@ -53,7 +54,7 @@ class ModelsScreen(BaseScreen):
                 sort=lambda model: _rate(model, "heuristic"),
             ),
             Column("CONFIG", _config, 12, from_width=999, find=_config),  # for the filter
-            Column("SIZE", lambda model: size(model.size), 8, from_width=96, align="right"),
+            Column("SIZE", lambda model: size_text(model.size), 8, from_width=96, align="right"),
             Column("MADE", self._made, 6, align="right", sort=lambda model: model.created_at),
             Column("SHA-256", self._sha, 8, find=lambda model: model.sha256, from_width=90),
         ]  # fmt: skip

@@ -20,7 +20,8 @@ from backend.paths import HOSTS_VARIABLE, Paths
 from backend.plans import Plan
 from backend.snapshot import HostRow
 from backend.state.store import StateStore
-from ringrift_console.verbs.common import size_text, table, to_json
+from backend.text import size_text
+from ringrift_console.verbs.common import table, to_json
 
 FRESH_S = 60.0
 """Hosts that were asked within this time are not asked again by a list."""

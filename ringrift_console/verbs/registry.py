@@ -13,8 +13,8 @@ from backend.errors import Exit, UsageError
 from backend.paths import Paths
 from backend.registry.schema import STAGES
 from backend.registry.store import ModelInfo, Registry
-from backend.text import plain
-from ringrift_console.verbs.common import size_text, table, to_json
+from backend.text import plain, size_text
+from ringrift_console.verbs.common import table, to_json
 
 
 def list_models(args: argparse.Namespace, paths: Paths) -> int:
