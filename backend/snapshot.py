@@ -232,8 +232,8 @@ class HostRow:
 
     @property
     def ready(self) -> bool:
-        """Whether this project's code was set up there."""
-        return self.local or bool(self.facts.get("bundle"))
+        """Whether this project's code, or a checkout that it can use, was set up there."""
+        return self.local or bool(self.facts.get("bundle") or self.facts.get("commands"))
 
 
 @dataclass(frozen=True, slots=True)

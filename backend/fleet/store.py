@@ -214,7 +214,18 @@ async def record_code(store: StateStore, name: str, code: Mapping[str, Any]) -> 
     async with store.database.write() as db:
         await _ensure(db, name)
         await db.run("UPDATE hosts SET code = ? WHERE name = ?", (json.dumps(dict(code)), name))
-        await add_event(db, "HOST_BOOTSTRAPPED", name, {"title": f"code {str(code.get('bundle'))[:12]}"})
+        title = f"code {str(code.get('bundle'))[:12]}"
+        if "commands" in code:
+            title = f"checkout {code.get('checkout_path')} {code.get('checkout_revision')}".rstrip()
+        await add_event(db, "HOST_BOOTSTRAPPED", name, {"title": title})
+
+
+async def record_refused_checkout(store: StateStore, name: str, problem: str, mend: str) -> None:
+    """Stores why a host's checkout cannot be used; what was set up there before stays known for what runs there."""
+    value = json.dumps({"refused": problem, "mend": mend})
+    async with store.database.write() as db:
+        await _ensure(db, name)
+        await db.run("UPDATE hosts SET code = json_patch(code, ?) WHERE name = ?", (value, name))
 
 
 async def set_drained(store: StateStore, name: str, drained: bool, *, by: str = "", reason: str = "") -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from backend.errors import RingRiftError
+from backend.fleet.checkout import closed_reason, lacking
 from backend.fleet.hosts import THIS_MACHINE, Host, Hosts, load_hosts
 from backend.jobs import store as rows
 from backend.jobs.check import check_output
@@ -16,7 +18,7 @@ from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError
 from backend.jobs.model import Attempt, Job, Observation, Phase, outcome
 from backend.jobs.placement import HostSlots, slots_of
 from backend.jobs.porter import Porter
-from backend.jobs.recipes import RECIPES, environment, recipe_of
+from backend.jobs.recipes import AI_SERVICE, RECIPES, RUNTIMES, environment, no_command, recipe_of
 from backend.jobs.reconcile import (
     Abandon,
     Action,
@@ -30,7 +32,7 @@ from backend.jobs.reconcile import (
     World,
     reconcile,
 )
-from backend.jobs.staging import Site, staged_argv
+from backend.jobs.staging import Site, reading_env, staged_argv
 from backend.paths import Paths
 from backend.state.store import StateStore
 
@@ -97,7 +99,7 @@ class Keeper:
         jobs = await self._observe(work.jobs)
         self.porter.spawn, self.porter.wake = self.spawn, self.wake
         self._mirror(jobs)
-        world = World(jobs, work.ended, await self._slots(), self._checks)
+        world = World(jobs, work.ended, await self._slots({job.kind for job in jobs}), self._checks)
         decision = reconcile(world)
         again = await rows.show(self.store, replace(work, jobs=jobs), decision.views)
         by_key = {attempt.key: attempt for job in jobs for attempt in job.attempts}
@@ -227,8 +229,8 @@ class Keeper:
             return
         await rows.mark_acknowledged(self.store, keys)
 
-    async def _slots(self) -> tuple[HostSlots, ...]:
-        """Where jobs may run, read again when the hosts file has changed; a file with mistakes changes nothing."""
+    async def _slots(self, kinds: Collection[str]) -> tuple[HostSlots, ...]:
+        """Where jobs of these kinds may run, read again when the hosts file has changed; mistakes change nothing."""
         path = self.paths.hosts_yaml
         try:
             about = await asyncio.to_thread(path.stat)
@@ -245,8 +247,19 @@ class Keeper:
                 hosts = self._described
             self._described = hosts
         self._records = await rows.host_records(self.store)
-        self._hosts = tuple(slots_of(host, RECIPES, closed=self._closed(host)) for host in self._described.hosts)
+        every = {*RECIPES, *kinds}
+        self._hosts = tuple(
+            slots_of(host, every, closed=self._closed(host), cannot=self._cannot(host))
+            for host in self._described.hosts
+        )
         return self._hosts
+
+    def _cannot(self, host: Host) -> dict[str, str]:
+        """Kinds that a host lacks something for."""
+        if host.runtime != AI_SERVICE:
+            return {}
+        record = self._records.get(host.name, rows.HostRecord())
+        return no_command(host.runtime) | lacking(record.facts)
 
     def _closed(self, host: Host) -> str:
         """Why a host takes no new jobs now; empty when it does."""
@@ -257,9 +270,10 @@ class Keeper:
             return ""
         if record.state in ("down", "refused", "new", "off"):
             return record.why or record.state
-        runtime = str(host.settings.get("runtime", "builtin"))
-        if runtime != "builtin":
-            return f"no jobs are sent to a host of runtime {runtime}"
+        if host.runtime not in RUNTIMES:
+            return f"no jobs are sent to a host of runtime {host.runtime}"
+        if host.runtime == AI_SERVICE and (why := closed_reason(host.name, record.facts)):
+            return why
         if host.name in self._silent:
             return "not answering"
         if host.name not in self.launchers:
@@ -375,9 +389,11 @@ class Keeper:
                 site = self._site(action.host)
                 cwd = site.folder(self.owner, job.id)
                 env = environment() if site.host.is_local else {}
+                env |= reading_env(Path(cwd), job.kind, config, params, site.checkout)
                 argv = await asyncio.to_thread(staged_argv, self.paths, job.kind, config, params, site.python, cwd)
             else:
-                argv = recipe_of(job.kind).argv(self.paths, config, params)
+                env |= reading_env(self.paths.root, job.kind, config, params)
+                argv = recipe_of(job.kind, params).argv(self.paths, config, params)
         except UnreachableError:
             raise
         except (KeyError, TypeError, ValueError, RingRiftError) as error:

@@ -24,6 +24,7 @@ class Asks:
         gpu_vram_gb, memory_gb: least memory of the GPU and of the machine, in GB; 0 asks for nothing.
         role: the role that the hosts file has to give the host.
         home: it reads much of what is on this machine, so it had better run here.
+        runtime: what the host has to run; what another one makes is not the same.
     """
 
     host: str | None = None
@@ -31,13 +32,15 @@ class Asks:
     memory_gb: float = 0.0
     role: str | None = None
     home: bool = False
+    runtime: str = "builtin"
 
     @classmethod
     def of(cls, params: Mapping[str, Any], host: str | None = None) -> Asks:
         """What a job's parameters and the host it is bound to ask for."""
         gpu, memory = float(params.get("gpu_vram_gb") or 0), float(params.get("memory_gb") or 0)
         tally = "run" in params and "shard" not in params
-        return cls(host, gpu, memory, params.get("role") or None, tally)
+        runtime = str(params.get("runtime") or "builtin")
+        return cls(host, gpu, memory, params.get("role") or None, tally, runtime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class HostSlots:
         prefers: kinds that it is meant for.
         local: it is this machine, where all data is.
         closed: why it takes no new job now, e.g. ``drained``; empty when it does.
+        runtime: what it runs.
+        cannot: kinds that it would take and for which it lacks something, with what that is.
     """
 
     name: str
@@ -64,6 +69,8 @@ class HostSlots:
     prefers: frozenset[str] = frozenset()
     local: bool = False
     closed: str = ""
+    runtime: str = "builtin"
+    cannot: Mapping[str, str] = field(default_factory=dict)
 
     def takes(self, kind: str) -> bool:
         return self.kinds is None or kind in self.kinds
@@ -72,12 +79,15 @@ class HostSlots:
         return min(self.slots, self.caps.get(kind, self.slots))
 
 
-def slots_of(host: Host, kinds: Collection[str], *, closed: str = "") -> HostSlots:
+def slots_of(
+    host: Host, kinds: Collection[str], *, closed: str = "", cannot: Mapping[str, str] | None = None
+) -> HostSlots:
     """What the hosts file says of a host, for placement.
 
     Args:
         kinds: all there are; those that the host has switched off or excludes are left out.
         closed: why it takes nothing now for another reason than the file's.
+        cannot: see :class:`HostSlots`.
     """
     settings = host.settings
     excluded = _kinds(settings.get("excluded_workloads"))
@@ -94,6 +104,8 @@ def slots_of(host: Host, kinds: Collection[str], *, closed: str = "") -> HostSlo
         _kinds(settings.get("preferred_workloads")),
         host.is_local,
         closed or ("" if status in OPEN_STATUSES else f"{status} by the hosts file"),
+        host.runtime,
+        cannot or {},
     )
 
 
@@ -132,8 +144,12 @@ def unfit(host: HostSlots, kind: str, asks: Asks) -> str | None:
     """Why a host can never take such a job while the hosts file stays as it is, or None."""
     if asks.host is not None and host.name != asks.host:
         return f"the job is bound to {asks.host}"
+    if host.runtime != asks.runtime:
+        return f"its runtime is {host.runtime}, the job is for {asks.runtime}"
     if not host.takes(kind):
         return f"takes no {kind} jobs"
+    if kind in host.cannot:
+        return host.cannot[kind]
     if asks.role is not None and host.role != asks.role:
         return f"its role is not {asks.role}"
     for wanted, has, what in (
@@ -207,6 +223,7 @@ def _summary(kind: str, asks: Asks, hosts: Sequence[HostSlots], fitting: Sequenc
         return f"for the host {asks.host}, which is not in the hosts file"
     if not fitting:
         able = [host for host in hosts if host.takes(kind) and asks.host in (None, host.name)]
+        able.sort(key=lambda host: host.runtime != asks.runtime)
         if not able:
             return f"{asks.host} takes no {kind} jobs" if asks.host else f"no host takes {kind} jobs"
         return f"no host fits: {able[0].name}: {unfit(able[0], kind, asks)}" + (
