@@ -223,6 +223,7 @@ ACTIONS: tuple[Action, ...] = (
             Param("--epochs", "training epochs", type="int", metavar="N"),
             Param("--gauntlet-games", "gauntlet games per opponent", type="int", metavar="N"),
             Param("--shards", "parts of self-play and gauntlet, spread over hosts", type="int", metavar="N"),
+            Param("--gauntlet-shards", "parts of the gauntlet, when not as many", type="int", metavar="N"),
             SEED,
             WAIT,
             DRY_RUN,

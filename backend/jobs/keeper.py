@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from backend.errors import RingRiftError
 from backend.fleet.hosts import THIS_MACHINE, Host, Hosts, load_hosts
 from backend.jobs import store as rows
-from backend.jobs.check import check_output
+from backend.jobs.check import Check, Checks
 from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError, UnreachableError
 from backend.jobs.model import Attempt, Job, Observation, Phase, outcome
 from backend.jobs.placement import HostSlots, slots_of
@@ -71,7 +71,7 @@ class Keeper:
         self.live = False
         self.waiting = False
         self._checks: dict[tuple[str, int], str | None] = {}
-        self._checking: set[tuple[str, int]] = set()
+        self._checker = Checks(paths, self._checked)
         self._not_before: dict[str, float] = {}
         self._cancelled: dict[str, float] = {}
         self.porter = Porter(paths, store, owner)
@@ -325,10 +325,8 @@ class Keeper:
     async def _act(self, action: Action, work: rows.Work, attempts: Mapping[str, Attempt]) -> bool:
         match action:
             case CheckOutput(job, n):
-                if (job, n) not in self._checking:
-                    self._checking.add((job, n))
-                    kind = next(one.kind for one in work.jobs if one.id == job)
-                    self.spawn(self._check(job, n, kind, *work.params[job]), name=f"work check {job}")
+                kind = next(one.kind for one in work.jobs if one.id == job)
+                self._checker.ask(Check(job, n, kind, *work.params[job]), self.spawn)
                 return False
             case Settle(job, reason):
                 await rows.settle(self.store, job, reason)
@@ -354,14 +352,7 @@ class Keeper:
             case Cancel(key):
                 return await self._cancel(attempts[key])
 
-    async def _check(self, job: str, n: int, kind: str, config: str, params: dict[str, Any]) -> None:
-        found = None
-        try:
-            found = await check_output(self.paths, kind, config, params)
-        except Exception:  # what cannot be checked has to run
-            log.exception("check of %s", job)
-        finally:
-            self._checking.discard((job, n))
+    def _checked(self, job: str, n: int, found: str | None) -> None:
         self._checks[(job, n)] = found
         self.wake()
 

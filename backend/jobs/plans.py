@@ -33,6 +33,7 @@ async def plan_pipeline(
     gauntlet_games: int | None = None,
     seed: int | None = None,
     shards: int | None = None,
+    gauntlet_shards: int | None = None,
 ) -> Plan:
     """What a pipeline of ``config`` will do. None means the default of :mod:`backend.jobs.pipelines`.
 
@@ -40,7 +41,7 @@ async def plan_pipeline(
         UsageError: there is no such config, or a number makes no sense.
     """
     made = parse_config(config)
-    params = PipelineParams.of(games, epochs, gauntlet_games, seed, shards)
+    params = PipelineParams.of(games, epochs, gauntlet_games, seed, shards, gauntlet_shards)
     counted = volume(paths, made)
     revision, active = 0, None
     if paths.state_db.exists():
@@ -57,7 +58,9 @@ async def plan_pipeline(
         warnings.append(f"the games cannot be counted: {counted.note}")
     words = [f"--games {params.games}", f"--epochs {params.epochs}", f"--gauntlet-games {params.gauntlet_games}"]
     words += [f"--shards {params.shards}"] if params.shards > 1 else []
-    parts = (Change("shards", "", f"{params.shards}, spread over the hosts with room"),) if params.shards > 1 else ()
+    words += [f"--gauntlet-shards {gauntlet_shards}"] if gauntlet_shards is not None else []
+    spread = f"self-play in {params.shards}, gauntlet in {params.gauntlet_parts}, spread over the hosts with room"
+    parts = (Change("parts", "", spread),) if params.sharded else ()
     return Plan(
         action="pipeline.start",
         title=f"Pipeline of {made.key}",
@@ -92,7 +95,7 @@ async def apply_pipeline(paths: Paths, plan: Plan, store: StateStore) -> dict[st
     config = parse_config(str(plan.params["config"]))
     params = PipelineParams(**{name: value for name, value in plan.params.items() if name != "config"})
     have, first = 0, FIRST_INDEX
-    if params.shards > 1:
+    if params.sharded:
         have = (await asyncio.to_thread(volume, paths, config)).games or 0
         first = first_free(await asyncio.to_thread(highest_index, paths.games_db(config), params.seed))
     async with store.database.write() as db:
@@ -100,7 +103,7 @@ async def apply_pipeline(paths: Paths, plan: Plan, store: StateStore) -> dict[st
         if active is not None:
             rows = await db.all("SELECT id FROM jobs WHERE pipeline = ? ORDER BY number", (active,))
             return {"pipeline": active, "jobs": [row["id"] for row in rows], "joined": True}
-        if params.shards > 1:
+        if params.sharded:
             name, jobs = await add_pipeline(
                 db, config.key, lambda name: sharded_stages(config, params, have, first, f"{name}-gauntlet"),
                 asdict(params), store.operation_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -82,10 +82,11 @@ class Bed:
 
 @pytest.fixture
 async def bed(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bed]:
-    async def nothing_there(*_: object) -> None:
-        return None
+    async def nothing_there(_: Paths, asked: Sequence[object]) -> AsyncIterator[tuple[int, None]]:
+        for place in range(len(asked)):
+            yield place, None
 
-    monkeypatch.setattr("backend.jobs.keeper.check_output", nothing_there)
+    monkeypatch.setattr("backend.jobs.check.check_outputs", nothing_there)
     async with await StateStore.open(paths) as store:
         async with store.database.write() as db:
             await add_chain(db, "hex8_2p", [("command", {"argv": [sys.executable]})] * 2, {}, None)
