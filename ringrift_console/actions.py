@@ -142,7 +142,8 @@ def _can_retry(snapshot: Snapshot, subject: str | None) -> str | None:
     job = find_job(snapshot, subject)
     if job is None:
         return "no job is selected"
-    return None if job.state in ("failed", "cancelled", "blocked") else f"only an ended job runs again ({job.state})"
+    again = job.state in ("failed", "cancelled", "blocked", "unknown")
+    return None if again else f"only an ended job runs again ({job.state})"
 
 
 def _needs_model(snapshot: Snapshot, subject: str | None) -> str | None:
@@ -310,7 +311,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "jobs.retry",
-        "Run an ended job again, as a new attempt",
+        "Run an ended job again, or one whose outcome is unknown, as a new attempt",
         "retry…",
         verb=("jobs", "retry"),
         params=(Param("job", "job id, or the start of one", metavar="JOB"), WAIT, DRY_RUN, JSON),

@@ -277,36 +277,51 @@ def derive(root: str, key: str) -> str:
     the machine was booted since. ``void``: cancelled before it was executed, so it never will be. ``prepared``: never
     executed, may be started. ``absent``: nothing is known here.
     """
+    return examine(root, key)[0]
+
+
+def examine(root: str, key: str) -> Tuple[str, Dict[str, Any]]:
+    """The state of an attempt with the evidence that it was derived from, as far as that had to be looked at.
+
+    ``folder``, ``exit``, ``executed``: whether these are there. ``lock``: whether a runner holds it. ``command``: pid,
+    start_time and boot_id as recorded at the claim. ``boot_id``: this machine's now. ``alive``: whether exactly that
+    process lives. ``marked``: how many living processes carry the attempt's mark.
+    """
     folder = job_dir(root, key)
-    if not os.path.isdir(folder):
-        return "absent"
-    if os.path.exists(os.path.join(folder, "exit.json")):
-        return "exited"
-    held = lock_held(os.path.join(folder, "lock"))
-    claimed = os.path.exists(os.path.join(folder, "executed"))
-    if held:
-        return "running" if claimed else "starting"
+    seen = {"folder": os.path.isdir(folder)}  # type: Dict[str, Any]
+    if not seen["folder"]:
+        return "absent", seen
+    seen["exit"] = os.path.exists(os.path.join(folder, "exit.json"))
+    if seen["exit"]:
+        return "exited", seen
+    seen["lock"] = lock_held(os.path.join(folder, "lock"))
+    seen["executed"] = os.path.exists(os.path.join(folder, "executed"))
+    if seen["lock"]:
+        return "running" if seen["executed"] else "starting", seen
     # The runner may have written its record and gone between the two looks above.
-    if os.path.exists(os.path.join(folder, "exit.json")):
-        return "exited"
-    if not claimed:
-        return "prepared"
+    seen["exit"] = os.path.exists(os.path.join(folder, "exit.json"))
+    if seen["exit"]:
+        return "exited", seen
+    if not seen["executed"]:
+        return "prepared", seen
     child = read_json(os.path.join(folder, "child.json"))
     if child is None:  # recorded before any child can claim: so a cancel has claimed
-        return "void"
+        return "void", seen
     who = read_json(os.path.join(folder, "executed")) or child
-    if who.get("boot_id") and who["boot_id"] != boot_id():
-        return "lost"
-    if is_alive(who) or holders(cookie_of(root, key)):
-        return "orphaned"
-    return "unknown"
+    seen["command"] = {name: who.get(name) for name in ("pid", "start_time", "boot_id")}
+    seen["boot_id"] = boot_id()
+    if who.get("boot_id") and who["boot_id"] != seen["boot_id"]:
+        return "lost", seen
+    seen["alive"] = is_alive(who)
+    seen["marked"] = len(holders(cookie_of(root, key)))
+    return "orphaned" if seen["alive"] or seen["marked"] else "unknown", seen
 
 
 def report(root: str, key: str) -> Dict[str, Any]:
     """Everything a controller wants to know of one attempt."""
     folder = job_dir(root, key)
-    state = derive(root, key)
-    answer = {"key": key, "state": state, "boot_id": boot_id()}  # type: Dict[str, Any]
+    state, evidence = examine(root, key)
+    answer = {"key": key, "state": state, "evidence": evidence, "boot_id": boot_id()}  # type: Dict[str, Any]
     if state == "absent":
         return answer
     for name in ("runner", "child", "exit", "cancel"):

@@ -11,7 +11,9 @@ from typing import Any
 
 from backend.configs import parse_config
 from backend.errors import NotFoundError, RefusedError, UsageError
+from backend.jobs.explain import repeating
 from backend.jobs.pipelines import PipelineParams, add_chain, add_pipeline, find_active, sharded_stages, stages
+from backend.jobs.recipes import recipe_of
 from backend.jobs.shards import FIRST_INDEX, first_free
 from backend.jobs.store import job_rows, pipeline_rows
 from backend.paths import Paths
@@ -21,7 +23,7 @@ from backend.state.db import Transaction
 from backend.state.store import StateStore, add_event
 from backend.training.volume import highest_index, volume
 
-RETRIED = ("failed", "cancelled")
+RETRIED = ("failed", "cancelled", "unknown")
 
 
 async def plan_pipeline(
@@ -163,7 +165,7 @@ async def plan_cancel(paths: Paths, *, job: str) -> Plan:
         undo=f"ringrift jobs retry {open_ones[0].id} runs it again; it goes on with what it finished",
         warnings=tuple(f"how {row.id} ended is unknown; this gives its outcome up" for row in lost),
         revision=revision,
-        guard={f"job {row.id}": "open" for row in open_ones},
+        guard={f"job {row.id}": "unknown" if row.state == "unknown" else "open" for row in open_ones},
     )
 
 
@@ -201,8 +203,9 @@ async def plan_retry(paths: Paths, *, job: str) -> Plan:
     again = [row for row in rows if row.state in RETRIED]
     if not again:
         states = ", ".join(sorted({row.state for row in named}))
-        hint = f"ringrift jobs cancel {job} gives the outcome up first" if states == "unknown" else ""
-        raise RefusedError(f"only a failed or cancelled job runs again, this is {states}", where=job, hint=hint)
+        raise RefusedError(f"only a failed, cancelled or unknown job runs again, this is {states}", where=job)
+    lost = [row for row in again if row.state == "unknown"]
+    closed = [row.attempts[-1] for row in lost if row.attempts and not recipe_of(row.kind).repeatable]
     blocked = [row for row in (*rows, *waiting) if row.state == "blocked"]
     return Plan(
         action="jobs.retry",
@@ -210,9 +213,22 @@ async def plan_retry(paths: Paths, *, job: str) -> Plan:
         params={"jobs": [row.id for row in again], "unblock": [row.id for row in blocked]},
         changes=tuple(Change(f"{row.id} {row.title}", row.state, "waiting, then a new attempt") for row in again)
         + tuple(Change(f"{row.id} {row.title}", "blocked", "waiting") for row in blocked),
-        steps=("check whether the output is there by now", "start a new attempt, which goes on with what is there"),
+        steps=(
+            *(
+                f"close {one.attempt} on {one.host} for good: what is left of it is ended, and it can never start again"
+                for one in closed
+            ),
+            "check whether the output is there by now",
+            "start a new attempt, which goes on with what is there",
+        ),
         command=f"ringrift jobs retry {job}",
         undo=f"ringrift jobs cancel {job}",
+        warnings=tuple(f"how {row.attempt} ended is unknown; to run it again is {repeating(row)}" for row in lost)
+        + tuple(
+            f"{one.host} does not answer: the new attempt waits until it does"
+            for one in closed
+            if one.unreachable_since is not None
+        ),
         revision=revision,
         guard={f"job {row.id}": row.state for row in again},
     )
@@ -246,12 +262,12 @@ async def _unblock(db: Transaction, names: Sequence[str]) -> None:
 
 
 async def guard_job(paths: Paths, store: StateStore, name: str) -> str:
-    """What the guard ``job <id>`` of a plan is compared with: how it ended, else ``open``."""
+    """What the guard ``job <id>`` of a plan is compared with: how it ended, ``unknown``, else ``open``."""
     async with store.database.read() as db:
         row = await db.one("SELECT state FROM jobs WHERE id = ?", (name,))
     if row is None:
         return "not there"
-    return str(row["state"]) if row["state"] in ENDED else "open"
+    return str(row["state"]) if row["state"] in (*ENDED, "unknown") else "open"
 
 
 async def open_existing(paths: Paths, name: str) -> StateStore:

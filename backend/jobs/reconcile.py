@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from backend.jobs.model import FOR_A_PLACE, NOT_EXECUTED, Job, Phase, View, may_run_again, outcome, view
+from backend.jobs.model import FOR_A_PLACE, NOT_EXECUTED, Job, Phase, View, may_run_again, outcome, to_close, view
 from backend.jobs.placement import Asks, Choice, HostSlots, Load, choose
 from backend.snapshot import ENDED, JobState
 
@@ -147,6 +147,8 @@ def _next(
         if last.refusal:
             return None if last.phase is Phase.PLACED else Cancel(last.key)
         return Push(last.key) if last.staged and not last.pushed else Start(last.key)
+    if last and to_close(job):
+        return Cancel(last.key)
     if state != "waiting" or not may_run_again(job) or views[job.id].why != FOR_A_PLACE:
         return None
     # Places only get fewer on the way: what found none a moment ago finds none now.

@@ -207,6 +207,7 @@ def observation(report: Mapping[str, Any]) -> Observation:
         phase=Phase(report["state"]),
         exit=Exit.from_json(record) if report["state"] == "exited" else None,
         record=dict(record),
+        evidence=dict(report.get("evidence") or {}),
         result=report.get("result"),
         log_size=int(report.get("log_size") or 0),
         started_at=child.get("at"),
