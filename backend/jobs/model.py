@@ -82,11 +82,11 @@ class Observation:
     phase: Phase
     exit: Exit | None = None
     record: dict[str, Any] = field(default_factory=dict)  # the exit record in full
-    evidence: dict[str, Any] = field(default_factory=dict)  # see agent.examine
     result: dict[str, Any] | None = None
     log_size: int = 0
     started_at: float | None = None  # on the host's clock, for display
     ended_at: float | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)  # see agent.examine
 
 
 @dataclass(frozen=True, slots=True)
