@@ -42,6 +42,23 @@ class JobProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """One try at a job on one host; times are of this machine's clock but for ``started_at`` and ``ended_at``."""
+
+    attempt: str  # its key, <job id>.<n>
+    host: str
+    phase: str  # see backend.jobs.model.Phase
+    reason: str = ""  # why it failed, or was not started
+    exit: dict[str, Any] | None = None  # the agent's exit record
+    evidence: dict[str, Any] = field(default_factory=dict)  # what the phase follows from; see agent.examine
+    placed_at: datetime | None = None
+    started_at: datetime | None = None
+    seen_at: datetime | None = None  # when its host first told this phase
+    ended_at: datetime | None = None
+    unreachable_since: datetime | None = None  # its host has not answered since
+
+
+@dataclass(frozen=True, slots=True)
 class JobRow:
     id: str
     kind: str  # selfplay, export, train, gauntlet
@@ -62,6 +79,13 @@ class JobRow:
     log_path: str | None = None
     argv: tuple[str, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
+    attempts: tuple[AttemptRow, ...] = ()  # oldest first
+    repeatable: bool = False  # its command goes on where it was stopped and makes nothing twice
+
+    @property
+    def silent_since(self) -> datetime | None:
+        """Since when the host of an open job has not answered: what is shown of the job is the last that is known."""
+        return self.attempts[-1].unreachable_since if self.attempts and self.state not in ENDED else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,8 @@ def _can_retry(snapshot: Snapshot, subject: str | None) -> str | None:
     job = find_job(snapshot, subject)
     if job is None:
         return "no job is selected"
-    return None if job.state in ("failed", "cancelled", "blocked") else f"only an ended job runs again ({job.state})"
+    again = job.state in ("failed", "cancelled", "blocked", "unknown")
+    return None if again else f"only an ended job runs again ({job.state})"
 
 
 def _needs_model(snapshot: Snapshot, subject: str | None) -> str | None:
@@ -223,6 +224,7 @@ ACTIONS: tuple[Action, ...] = (
             Param("--epochs", "training epochs", type="int", metavar="N"),
             Param("--gauntlet-games", "gauntlet games per opponent", type="int", metavar="N"),
             Param("--shards", "parts of self-play and gauntlet, spread over hosts", type="int", metavar="N"),
+            Param("--gauntlet-shards", "parts of the gauntlet, when not as many", type="int", metavar="N"),
             SEED,
             WAIT,
             DRY_RUN,
@@ -245,6 +247,7 @@ ACTIONS: tuple[Action, ...] = (
             Param("--host", "only on this host of the hosts file", metavar="HOST"),
             Param("--priority", "higher comes first; default 0", type="int", metavar="N"),
             Param("--after", "wait for this job to be done; repeat for several", repeat="append", metavar="JOB"),
+            Param("--gpus", "GPUs for it alone; training has one where there are some", type="int", metavar="N"),
             Param("--gpu-gb", "only on a host with so much GPU memory", type="float", metavar="GB"),
             Param("--memory-gb", "only on a host with so much memory", type="float", metavar="GB"),
             Param("--role", "only on hosts of this role", metavar="ROLE"),
@@ -310,7 +313,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "jobs.retry",
-        "Run an ended job again, as a new attempt",
+        "Run an ended job again, or one whose outcome is unknown, as a new attempt",
         "retry…",
         verb=("jobs", "retry"),
         params=(Param("job", "job id, or the start of one", metavar="JOB"), WAIT, DRY_RUN, JSON),

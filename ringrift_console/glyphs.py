@@ -85,12 +85,14 @@ class Glyphs:
             text = "".join(c if c.isascii() else _ASCII.get(c, "?") for c in text)
         return text
 
-    def fit(self, text: str, width: int, align: str = "left") -> str:
-        """``text`` cleaned and cut or padded to exactly ``width`` cells; a cut shows the ellipsis."""
+    def fit(self, text: str, width: int, align: str = "left", cut: str = "end") -> str:
+        """``text`` cleaned and cut or padded to exactly ``width`` cells; a cut, at ``cut``, shows the ellipsis."""
         if width <= 0:
             return ""
         text = self.clean(text)
         length = cell_len(text)
+        if length > width and cut == "start":
+            return self.ellipsis + set_cell_size(text[::-1], width - 1)[::-1]
         if length > width:
             return set_cell_size(text, width - 1) + self.ellipsis
         pad = " " * (width - length)
@@ -138,6 +140,7 @@ UTF8 = Glyphs(
         "staging": "◌", "production": "●", "archived": "–", "rejected": "✗", "up": "●", "down": "✗", "error": "✗",
         "warning": "▲", "info": "·", "pending": "○", "refused": "✗",
         "new": "◌", "off": "–", "drained": "■",
+        "starting": "◌", "orphaned": "▲", "lost": "?", "given up": "–",
     },
 )  # fmt: skip
 ASCII = Glyphs(
@@ -149,6 +152,7 @@ ASCII = Glyphs(
         "staging": ":", "production": "*", "archived": "-", "rejected": "x", "up": "+", "down": "x", "error": "x",
         "warning": "!", "info": "|", "pending": ".", "refused": "x",
         "new": ":", "off": "-", "drained": "#",
+        "starting": ":", "orphaned": "!", "lost": "?", "given up": "-",
     },
     bar_full="#", bar_empty="-", cursor=">", ellipsis="~", separator="|", line="-", down="v", up="^", attention="!",
     levels="_.:-=+*#",

@@ -118,6 +118,7 @@ STATE_ROLES: dict[str, Role] = {
     "ready": "good", "development": "text", "staging": "info", "production": "good", "archived": "dim",
     "rejected": "bad", "error": "bad", "warning": "warn", "info": "info", "pending": "dim", "refused": "bad",
     "up": "good", "down": "bad", "new": "info", "off": "dim", "drained": "warn",
+    "starting": "info", "orphaned": "warn", "lost": "warn", "given up": "dim",
 }  # fmt: skip
 
 

@@ -7,9 +7,12 @@ import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from backend.jobs.explain import WayOut, derivation, exit_word, outcome_word, silence, ways_out
 from backend.snapshot import JobRow, ModelRow
 from backend.text import size_text
-from ringrift_console.look import Look
+from ringrift_console.actions import BY_NAME
+from ringrift_console.keymap import key_text
+from ringrift_console.look import STATE_ROLES, Look
 from ringrift_console.widgets.line import Line, Span
 from screens.cells import amount, eta, gauntlet_target, rate, state_span, win_text
 
@@ -61,17 +64,21 @@ def job_facts(app: ConsoleApp, job: JobRow) -> list[Fact]:
     facts: list[Fact] = [
         ("state", state_span(app.look, job.state)),
         *([("why", (job.why, "warn"))] if job.why else []),
+        *([("silent", (silent, "warn"))] if (silent := silence(job, clock.long)) else []),
         *(("no place", f"{' '.join(hosts)}: {reason}") for reason, hosts in job.waits),
         ("kind", f"{job.kind} {job.config}"),
         ("title", job.title),
         ("pipeline", job.pipeline or "-"),
         ("host", job.host or "-"),
-        ("attempt", job.attempt or "-"),
         ("created", clock.long(job.created_at)),
         ("started", clock.long(job.started_at)),
         ("ended", clock.long(job.ended_at)),
         ("exit code", "-" if job.exit_code is None else str(job.exit_code)),
     ]
+    if job.state == "unknown" and job.attempts:
+        facts += [("Why the outcome is unknown", None), *derivation(job.attempts[-1], clock.long)]
+        facts += [("Ways out", None), *(_way_out(app, job, way) for way in ways_out(job))]
+    facts += _attempts(app, job)
     if progress is not None:
         facts += [("Progress", None), ("done", amount(job)), ("rate", rate(job)), ("left", eta(job))]
         facts += [("message", progress.message)] if progress.message else []
@@ -80,6 +87,31 @@ def job_facts(app: ConsoleApp, job: JobRow) -> list[Fact]:
     facts += _dict("Result", job.result)
     facts += [("Where", None), ("log", job.log_path or "-")]
     facts += [("command", shlex.join(job.argv))] if job.argv else []
+    return facts
+
+
+def _way_out(app: ConsoleApp, job: JobRow, way: WayOut) -> Fact:
+    if not way.action:
+        return way.name, way.text
+    key = key_text(app.keymap.key(BY_NAME[way.action]))
+    return way.name, f"{f'{key}: ' if key else ''}{way.text} (ringrift {way.action.replace('.', ' ')} {job.id})"
+
+
+def _attempts(app: ConsoleApp, job: JobRow) -> list[Fact]:
+    """The attempts of a job, newest first, one line each and why it ended so under it."""
+    if not job.attempts:
+        return []
+    fit = app.look.glyphs.fit
+    facts: list[Fact] = [
+        ("Attempts", None),
+        ("", (f"{'HOST':<14}{'OUTCOME':<13}{'STARTED':<8}{'ENDED':<8}EXIT", "head")),
+    ]
+    for one in reversed(job.attempts):
+        word = outcome_word(one)
+        times = f"{app.clock.short(one.started_at):<8}{app.clock.short(one.ended_at):<8}"
+        text = f"{fit(one.host, 13)} {state_span(app.look, word)[0]:<13}{times}{exit_word(one)}"
+        facts.append((one.attempt, (text, STATE_ROLES.get(word, "text"))))
+        facts += [("", (one.reason, "dim"))] if one.reason else []
     return facts
 
 

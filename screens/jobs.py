@@ -55,11 +55,21 @@ class JobsScreen(BaseScreen):
             Column("JOB", lambda job: job.id, 6, find=lambda job: job.id, sort=lambda job: job.created_at),
             Column("KIND", lambda job: job.kind, 8, find=lambda job: job.kind, sort=lambda job: job.kind),
             Column("CONFIG", lambda job: job.config, 12, find=lambda job: job.config, sort=lambda job: job.config),
-            Column("PROGRESS", self._progress, 10, flex=1, find=lambda job: job.why, sort=fraction),
-            Column("RATE", rate, 14, from_width=84, align="right"),
-            Column("LEFT", eta, 5, align="right"),
+            Column(
+                "HOST", self._host, 8, flex=1, cut="start",
+                find=lambda job: job.host or UNKNOWN, sort=lambda job: job.host,
+            ),
+            Column("PROGRESS", self._progress, 10, flex=3, find=lambda job: job.why, sort=fraction),
+            Column("RATE", rate, 14, from_width=104, align="right"),
+            Column("LEFT", eta, 5, from_width=90, align="right"),
             Column("FOR", self._when, 6, align="right", sort=lambda job: job.ended_at or job.started_at),
         ]  # fmt: skip
+
+    def _host(self, job: JobRow) -> Span:
+        """The host of the last attempt, marked when it does not answer."""
+        if job.host is None:
+            return UNKNOWN, "dim"
+        return (f"{job.host}{self.app.look.glyphs.attention}", "warn") if job.silent_since else (job.host, "text")
 
     def _progress(self, job: JobRow) -> Span:
         role = {"failed": "bad", "unknown": "warn", "blocked": "warn"}.get(job.state, "text")

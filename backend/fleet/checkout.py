@@ -137,8 +137,10 @@ def closed_reason(name: str, facts: Mapping[str, Any]) -> str:
     return ""
 
 
-def lacking(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Kinds that such a host cannot run, and why, as its stored facts have it."""
+def lacking(runtime: str, facts: Mapping[str, Any]) -> dict[str, str]:
+    """Kinds that a host of that runtime cannot run, and why, as its stored facts have it."""
+    if runtime != AI_SERVICE:
+        return {}
     seen = (facts.get("checkout") or {}).get("kinds") or {}
     tried = facts.get("commands") or {}
     found = {kind: str(seen.get(kind) or tried.get(kind) or "") for kind in COMMANDS}

@@ -174,6 +174,11 @@ async def record_report(store: StateStore, name: str, report: Report, *, silent:
             await db.run(
                 "UPDATE hosts SET facts = ?, facts_at = ? WHERE name = ?", (json.dumps(report.facts), at, name)
             )
+        else:  # a clock that was set is known from the next sample on
+            await db.run(
+                "UPDATE hosts SET facts = json_set(facts, '$.clock_offset_s', ?, '$.clock_error_s', ?) WHERE name = ?",
+                (round(report.clock.offset, 3), round(report.clock.error, 3), name),
+            )
         await db.run("INSERT OR REPLACE INTO host_samples VALUES (?, ?, ?)", (name, at, json.dumps(sample)))
         await db.run(
             "DELETE FROM host_samples WHERE host = ?1 AND at < (SELECT min(at) FROM "

@@ -13,7 +13,7 @@ from backend.errors import RingRiftError
 from backend.fleet.checkout import closed_reason, lacking
 from backend.fleet.hosts import THIS_MACHINE, Host, Hosts, load_hosts
 from backend.jobs import store as rows
-from backend.jobs.check import check_output
+from backend.jobs.check import Check, Checks
 from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError, UnreachableError
 from backend.jobs.model import Attempt, Job, Observation, Phase, outcome
 from backend.jobs.placement import HostSlots, slots_of
@@ -38,6 +38,7 @@ from backend.state.store import StateStore
 
 CANCEL_AGAIN_S = 3.0
 TROUBLE_S = 5.0
+BUSY_S = 2.0  # between two tries of a start that something there, a GPU in use for one, holds up
 PATIENCE_S = 2.0  # with a host that takes its time, while others wait
 SILENCE_S = 1.0
 TAIL_BYTES = 4096
@@ -73,7 +74,7 @@ class Keeper:
         self.live = False
         self.waiting = False
         self._checks: dict[tuple[str, int], str | None] = {}
-        self._checking: set[tuple[str, int]] = set()
+        self._checker = Checks(paths, self._checked)
         self._not_before: dict[str, float] = {}
         self._cancelled: dict[str, float] = {}
         self.porter = Porter(paths, store, owner)
@@ -247,19 +248,13 @@ class Keeper:
                 hosts = self._described
             self._described = hosts
         self._records = await rows.host_records(self.store)
-        every = {*RECIPES, *kinds}
-        self._hosts = tuple(
-            slots_of(host, every, closed=self._closed(host), cannot=self._cannot(host))
-            for host in self._described.hosts
-        )
+        self._hosts = tuple(self._slots_of(host, {*RECIPES, *kinds}) for host in self._described.hosts)
         return self._hosts
 
-    def _cannot(self, host: Host) -> dict[str, str]:
-        """Kinds that a host lacks something for."""
-        if host.runtime != AI_SERVICE:
-            return {}
-        record = self._records.get(host.name, rows.HostRecord())
-        return no_command(host.runtime) | lacking(record.facts)
+    def _slots_of(self, host: Host, kinds: Collection[str]) -> HostSlots:
+        facts = self._records.get(host.name, rows.HostRecord()).facts
+        cannot = no_command(host.runtime) | lacking(host.runtime, facts)
+        return slots_of(host, kinds, closed=self._closed(host), facts=facts, cannot=cannot)
 
     def _closed(self, host: Host) -> str:
         """Why a host takes no new jobs now; empty when it does."""
@@ -339,10 +334,8 @@ class Keeper:
     async def _act(self, action: Action, work: rows.Work, attempts: Mapping[str, Attempt]) -> bool:
         match action:
             case CheckOutput(job, n):
-                if (job, n) not in self._checking:
-                    self._checking.add((job, n))
-                    kind = next(one.kind for one in work.jobs if one.id == job)
-                    self.spawn(self._check(job, n, kind, *work.params[job]), name=f"work check {job}")
+                kind = next(one.kind for one in work.jobs if one.id == job)
+                self._checker.ask(Check(job, n, kind, *work.params[job]), self.spawn)
                 return False
             case Settle(job, reason):
                 await rows.settle(self.store, job, reason)
@@ -368,14 +361,7 @@ class Keeper:
             case Cancel(key):
                 return await self._cancel(attempts[key])
 
-    async def _check(self, job: str, n: int, kind: str, config: str, params: dict[str, Any]) -> None:
-        found = None
-        try:
-            found = await check_output(self.paths, kind, config, params)
-        except Exception:  # what cannot be checked has to run
-            log.exception("check of %s", job)
-        finally:
-            self._checking.discard((job, n))
+    def _checked(self, job: str, n: int, found: str | None) -> None:
         self._checks[(job, n)] = found
         self.wake()
 
@@ -399,7 +385,10 @@ class Keeper:
         except (KeyError, TypeError, ValueError, RingRiftError) as error:
             await rows.mark_damaged(self.store, job.id, f"no command can be made of it ({error})")
             return True
-        spec = AttemptSpec(f"{job.id}.{action.n}", self.owner, tuple(argv), cwd, env)
+        slots = next((one for one in self._hosts if one.name == action.host), None)
+        if slots is not None and slots.gpus and not action.gpus:
+            env = env | {"CUDA_VISIBLE_DEVICES": ""}  # those that it did not ask for are other jobs'
+        spec = AttemptSpec(f"{job.id}.{action.n}", self.owner, tuple(argv), cwd, env, gpus=action.gpus)
         await rows.place(self.store, job.id, action.n, action.host, spec, self.epoch, staged=staged)
         self._checks.pop((job.id, action.n), None)
         return True
@@ -418,6 +407,8 @@ class Keeper:
         except RefusedStartError as error:
             self._leave_if_stale(error)
             if error.kind == "busy":
+                await rows.record_trouble(self.store, attempt, error.what)
+                self._not_before[attempt.key] = asyncio.get_running_loop().time() + BUSY_S
                 return False
             log.error("%s was not started: %s", attempt.key, error.line())
             await rows.record_refusal(self.store, attempt.key, error.what, never=error.kind == "conflict")

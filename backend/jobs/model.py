@@ -86,6 +86,7 @@ class Observation:
     log_size: int = 0
     started_at: float | None = None  # on the host's clock, for display
     ended_at: float | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)  # see agent.examine
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,8 @@ class Attempt:
     staged: bool = False  # it runs in a root of its own: inputs go there first, outputs come from there
     pushed: bool = False
     collected: bool = False
-    trouble: str = ""  # why a transfer has not come through yet
+    trouble: str = ""  # why a transfer or a start has not come through yet
+    gpus: tuple[str, ...] = ()  # indices of those that it has for itself
 
     @property
     def collecting(self) -> bool:
@@ -185,8 +187,17 @@ def may_run_again(job: Job) -> bool:
     if ended is None:
         return False
     if last.n < job.wanted:
-        return ended != "unknown" or job.repeatable
+        return ended in ("failed", "cancelled") or (ended == "unknown" and job.repeatable)
     return ended == "unknown" and job.repeatable and unknowns_in_a_row(job.attempts) <= MAX_REPEATS
+
+
+def to_close(job: Job) -> bool:
+    """Whether the last attempt has to be closed on its host before the next one, which an operator wants.
+
+    Its outcome is unknown, and the kind is not safe to repeat: nothing of it may be left that could still act.
+    """
+    last = job.last
+    return last is not None and last.n < job.wanted and outcome(last) == "unknown" and not job.repeatable
 
 
 def unknowns_in_a_row(attempts: Sequence[Attempt]) -> int:
@@ -217,6 +228,9 @@ def view(job: Job, needs: Mapping[str, JobState]) -> View:
         return _live(job, last)
     if last and ended == "unknown" and job.cancel:
         return View("cancelling", "its outcome is unknown and will be given up")
+    if last and to_close(job):
+        silent = ", which does not answer" if last.unreachable else ""
+        return View("waiting", f"for {last.key} to be closed on {last.host}{silent}")
     if may_run_again(job):
         return View("cancelled", "before it started") if job.cancel else _waiting(job, needs)
     assert last is not None and ended is not None

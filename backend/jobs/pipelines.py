@@ -33,6 +33,7 @@ class PipelineParams:
     gauntlet_games: int = DEFAULT_GAUNTLET_GAMES
     seed: int = DEFAULT_SEED
     shards: int = 1
+    gauntlet_shards: int | None = None  # as many as ``shards``
 
     def __post_init__(self) -> None:
         for name in ("games", "epochs", "gauntlet_games"):
@@ -41,15 +42,26 @@ class PipelineParams:
         if self.seed < 0:
             raise UsageError("--seed has to be at least 0", where=str(self.seed))
         check_shards(self.shards)
+        check_shards(self.gauntlet_parts, "--gauntlet-shards")
+
+    @property
+    def gauntlet_parts(self) -> int:
+        return self.shards if self.gauntlet_shards is None else self.gauntlet_shards
+
+    @property
+    def sharded(self) -> bool:
+        """Whether anything is played in parts."""
+        return max(self.shards, self.gauntlet_parts) > 1
 
     @classmethod
     def of(
         cls, games: int | None = None, epochs: int | None = None, gauntlet_games: int | None = None,
-        seed: int | None = None, shards: int | None = None,
+        seed: int | None = None, shards: int | None = None, gauntlet_shards: int | None = None,
     ) -> PipelineParams:  # fmt: skip
         """The given numbers, and the defaults for those that are None."""
         given = {
             "games": games, "epochs": epochs, "gauntlet_games": gauntlet_games, "seed": seed, "shards": shards,
+            "gauntlet_shards": gauntlet_shards,
         }  # fmt: skip
         return cls(**{name: value for name, value in given.items() if value is not None})
 
@@ -71,7 +83,7 @@ def stages(config: Config, params: PipelineParams) -> list[tuple[str, dict[str, 
 
 
 def sharded_stages(config: Config, params: PipelineParams, have: int, first: int, run: str) -> list[Stage]:
-    """The jobs of a pipeline whose self-play and gauntlet are played in parts.
+    """The jobs of a pipeline whose self-play or gauntlet is played in parts.
 
     Args:
         have: games that are there.
@@ -79,13 +91,15 @@ def sharded_stages(config: Config, params: PipelineParams, have: int, first: int
         run: names the gauntlet that all its shards play.
     """
     chain = stages(config, params)
-    made = selfplay_shards(params.games - have, params.shards, params.seed, first)
+    made = selfplay_shards(params.games - have, params.shards, params.seed, first) if params.shards > 1 else []
     made.append(Stage(*chain[0], needs=tuple(range(len(made)))))
     for kind, own in chain[1:3]:
         made.append(Stage(kind, own, (len(made) - 1,)))
     trained = len(made) - 1
+    if params.gauntlet_parts == 1:
+        return [*made, Stage(*chain[3], (trained,))]
     save = params.save_path(config)
-    shards = gauntlet_shards(config, save, params.gauntlet_games, params.shards, params.seed, run)
+    shards = gauntlet_shards(config, save, params.gauntlet_games, params.gauntlet_parts, params.seed, run)
     made += [replace(shard, needs=(trained,)) for shard in shards]
     made.append(Stage(chain[3][0], chain[3][1] | {"run": run}, tuple(range(trained + 1, len(made)))))
     return made
@@ -149,4 +163,9 @@ async def find_active(db: Transaction, config: Config, params: PipelineParams) -
         "AND state NOT IN ('done', 'failed', 'cancelled', 'skipped', 'blocked')) ORDER BY created_at DESC",
         (config.key,),
     )
-    return next((str(row["id"]) for row in rows if {"shards": 1} | json.loads(row["params"]) == asdict(params)), None)
+    wanted = asdict(params) | {"gauntlet_shards": params.gauntlet_parts}
+    for row in rows:
+        made = {"shards": 1, "gauntlet_shards": None} | json.loads(row["params"])
+        if made | {"gauntlet_shards": made["gauntlet_shards"] or made["shards"]} == wanted:
+            return str(row["id"])
+    return None

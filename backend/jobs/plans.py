@@ -11,6 +11,7 @@ from typing import Any
 
 from backend.configs import parse_config
 from backend.errors import NotFoundError, RefusedError, UsageError
+from backend.jobs.explain import repeating
 from backend.jobs.pipelines import PipelineParams, add_chain, add_pipeline, find_active, sharded_stages, stages
 from backend.jobs.shards import FIRST_INDEX, first_free
 from backend.jobs.store import job_rows, pipeline_rows
@@ -21,7 +22,7 @@ from backend.state.db import Transaction
 from backend.state.store import StateStore, add_event
 from backend.training.volume import highest_index, volume
 
-RETRIED = ("failed", "cancelled")
+RETRIED = ("failed", "cancelled", "unknown")
 
 
 async def plan_pipeline(
@@ -33,6 +34,7 @@ async def plan_pipeline(
     gauntlet_games: int | None = None,
     seed: int | None = None,
     shards: int | None = None,
+    gauntlet_shards: int | None = None,
 ) -> Plan:
     """What a pipeline of ``config`` will do. None means the default of :mod:`backend.jobs.pipelines`.
 
@@ -40,7 +42,7 @@ async def plan_pipeline(
         UsageError: there is no such config, or a number makes no sense.
     """
     made = parse_config(config)
-    params = PipelineParams.of(games, epochs, gauntlet_games, seed, shards)
+    params = PipelineParams.of(games, epochs, gauntlet_games, seed, shards, gauntlet_shards)
     counted = volume(paths, made)
     revision, active = 0, None
     if paths.state_db.exists():
@@ -57,7 +59,9 @@ async def plan_pipeline(
         warnings.append(f"the games cannot be counted: {counted.note}")
     words = [f"--games {params.games}", f"--epochs {params.epochs}", f"--gauntlet-games {params.gauntlet_games}"]
     words += [f"--shards {params.shards}"] if params.shards > 1 else []
-    parts = (Change("shards", "", f"{params.shards}, spread over the hosts with room"),) if params.shards > 1 else ()
+    words += [f"--gauntlet-shards {gauntlet_shards}"] if gauntlet_shards is not None else []
+    spread = f"self-play in {params.shards}, gauntlet in {params.gauntlet_parts}, spread over the hosts with room"
+    parts = (Change("parts", "", spread),) if params.sharded else ()
     return Plan(
         action="pipeline.start",
         title=f"Pipeline of {made.key}",
@@ -92,7 +96,7 @@ async def apply_pipeline(paths: Paths, plan: Plan, store: StateStore) -> dict[st
     config = parse_config(str(plan.params["config"]))
     params = PipelineParams(**{name: value for name, value in plan.params.items() if name != "config"})
     have, first = 0, FIRST_INDEX
-    if params.shards > 1:
+    if params.sharded:
         have = (await asyncio.to_thread(volume, paths, config)).games or 0
         first = first_free(await asyncio.to_thread(highest_index, paths.games_db(config), params.seed))
     async with store.database.write() as db:
@@ -100,7 +104,7 @@ async def apply_pipeline(paths: Paths, plan: Plan, store: StateStore) -> dict[st
         if active is not None:
             rows = await db.all("SELECT id FROM jobs WHERE pipeline = ? ORDER BY number", (active,))
             return {"pipeline": active, "jobs": [row["id"] for row in rows], "joined": True}
-        if params.shards > 1:
+        if params.sharded:
             name, jobs = await add_pipeline(
                 db, config.key, lambda name: sharded_stages(config, params, have, first, f"{name}-gauntlet"),
                 asdict(params), store.operation_id,
@@ -160,7 +164,7 @@ async def plan_cancel(paths: Paths, *, job: str) -> Plan:
         undo=f"ringrift jobs retry {open_ones[0].id} runs it again; it goes on with what it finished",
         warnings=tuple(f"how {row.id} ended is unknown; this gives its outcome up" for row in lost),
         revision=revision,
-        guard={f"job {row.id}": "open" for row in open_ones},
+        guard={f"job {row.id}": "unknown" if row.state == "unknown" else "open" for row in open_ones},
     )
 
 
@@ -198,8 +202,9 @@ async def plan_retry(paths: Paths, *, job: str) -> Plan:
     again = [row for row in rows if row.state in RETRIED]
     if not again:
         states = ", ".join(sorted({row.state for row in named}))
-        hint = f"ringrift jobs cancel {job} gives the outcome up first" if states == "unknown" else ""
-        raise RefusedError(f"only a failed or cancelled job runs again, this is {states}", where=job, hint=hint)
+        raise RefusedError(f"only a failed, cancelled or unknown job runs again, this is {states}", where=job)
+    lost = [row for row in again if row.state == "unknown"]
+    closed = [row.attempts[-1] for row in lost if row.attempts and not row.repeatable]
     blocked = [row for row in (*rows, *waiting) if row.state == "blocked"]
     return Plan(
         action="jobs.retry",
@@ -207,9 +212,22 @@ async def plan_retry(paths: Paths, *, job: str) -> Plan:
         params={"jobs": [row.id for row in again], "unblock": [row.id for row in blocked]},
         changes=tuple(Change(f"{row.id} {row.title}", row.state, "waiting, then a new attempt") for row in again)
         + tuple(Change(f"{row.id} {row.title}", "blocked", "waiting") for row in blocked),
-        steps=("check whether the output is there by now", "start a new attempt, which goes on with what is there"),
+        steps=(
+            *(
+                f"close {one.attempt} on {one.host} for good: what is left of it is ended, and it can never start again"
+                for one in closed
+            ),
+            "check whether the output is there by now",
+            "start a new attempt, which goes on with what is there",
+        ),
         command=f"ringrift jobs retry {job}",
         undo=f"ringrift jobs cancel {job}",
+        warnings=tuple(f"how {row.attempt} ended is unknown; to run it again is {repeating(row)}" for row in lost)
+        + tuple(
+            f"{one.host} does not answer: the new attempt waits until it does"
+            for one in closed
+            if one.unreachable_since is not None
+        ),
         revision=revision,
         guard={f"job {row.id}": row.state for row in again},
     )
@@ -243,12 +261,12 @@ async def _unblock(db: Transaction, names: Sequence[str]) -> None:
 
 
 async def guard_job(paths: Paths, store: StateStore, name: str) -> str:
-    """What the guard ``job <id>`` of a plan is compared with: how it ended, else ``open``."""
+    """What the guard ``job <id>`` of a plan is compared with: how it ended, ``unknown``, else ``open``."""
     async with store.database.read() as db:
         row = await db.one("SELECT state FROM jobs WHERE id = ?", (name,))
     if row is None:
         return "not there"
-    return str(row["state"]) if row["state"] in ENDED else "open"
+    return str(row["state"]) if row["state"] in (*ENDED, "unknown") else "open"
 
 
 async def open_existing(paths: Paths, name: str) -> StateStore:

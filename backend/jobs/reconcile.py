@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from backend.jobs.model import FOR_A_PLACE, NOT_EXECUTED, Job, Phase, View, may_run_again, outcome, view
+from backend.jobs.model import FOR_A_PLACE, NOT_EXECUTED, Job, Phase, View, may_run_again, outcome, to_close, view
 from backend.jobs.placement import Asks, Choice, HostSlots, Load, choose
 from backend.snapshot import ENDED, JobState
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Commit the decision to run attempt ``n`` of a job on a host."""
+    """Commit the decision to run attempt ``n`` of a job on a host, with some of its GPUs."""
 
     job: str
     n: int
     host: str
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def reconcile(world: World) -> Decision:
     load = Load()
     for job in jobs:
         if job.last and outcome(job.last) is None and not job.last.collecting:
-            load.add(job.last.host, job.kind)
+            load.add(job.last.host, job.kind, job.last.gpus, job.last.key)
     actions: list[Action] = []
     refused: dict[tuple[str, Asks], Choice] = {}
     for job in sorted(jobs, key=lambda one: (-one.priority, one.number)):
@@ -147,6 +148,8 @@ def _next(
         if last.refusal:
             return None if last.phase is Phase.PLACED else Cancel(last.key)
         return Push(last.key) if last.staged and not last.pushed else Start(last.key)
+    if last and to_close(job):
+        return Cancel(last.key)
     if state != "waiting" or not may_run_again(job) or views[job.id].why != FOR_A_PLACE:
         return None
     # Places only get fewer on the way: what found none a moment ago finds none now.
@@ -160,5 +163,5 @@ def _next(
         reason = world.checks[wanted]
         if reason is not None:
             return Settle(job.id, reason)
-    load.add(choice.host, job.kind)
-    return Place(*wanted, choice.host) if wanted in world.checks else CheckOutput(*wanted)
+    load.add(choice.host, job.kind, choice.gpus, f"{job.id}.{job.next_n}")
+    return Place(*wanted, choice.host, choice.gpus) if wanted in world.checks else CheckOutput(*wanted)

@@ -29,14 +29,14 @@ class Stage:
     part: str = ""
 
 
-def check_shards(shards: int) -> int:
+def check_shards(shards: int, name: str = "--shards") -> int:
     """The number itself.
 
     Raises:
         UsageError: it makes no sense.
     """
     if not 1 <= shards <= MAX_SHARDS:
-        raise UsageError(f"--shards has to lie between 1 and {MAX_SHARDS}", where=str(shards))
+        raise UsageError(f"{name} has to lie between 1 and {MAX_SHARDS}", where=str(shards))
     return shards
 
 

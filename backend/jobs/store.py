@@ -7,19 +7,20 @@ import json
 import os
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from backend.errors import RingRiftError
 from backend.jobs.launchers.base import AttemptSpec
 from backend.jobs.model import EXECUTED, Attempt, Exit, Job, Observation, Phase, View, absorb, pipeline_state
 from backend.jobs.placement import Asks, Reasons
 from backend.jobs.recipes import recipe_of
 from backend.paths import Paths
 from backend.progress import parse_lines
-from backend.snapshot import ENDED, JobProgress, JobRow, JobState, PipelineRow
+from backend.snapshot import ENDED, AttemptRow, JobProgress, JobRow, JobState, PipelineRow
 from backend.state.db import Row, Transaction
 from backend.state.store import StateStore, add_event, moment
 
@@ -108,6 +109,7 @@ def _attempt(row: Row) -> Attempt:
         pushed=row["pushed_at"] is not None,
         collected=row["collected_at"] is not None,
         trouble=row["trouble"],
+        gpus=tuple(json.loads(row["spec"]).get("gpus", ())),
     )
 
 
@@ -213,9 +215,9 @@ async def record(store: StateStore, attempt: Attempt, seen: Observation, *, why:
         exited = after.phase is Phase.EXITED
         record = json.dumps(seen.record) if exited else None
         await db.run(
-            "UPDATE attempts SET phase = ?, exit = ?, unreachable_since = NULL, seen_at = ?, "
+            "UPDATE attempts SET phase = ?, exit = ?, evidence = ?, unreachable_since = NULL, seen_at = ?, "
             "ended_at = CASE WHEN ? THEN coalesce(ended_at, ?) ELSE ended_at END WHERE key = ?",
-            (after.phase.value, record, now, exited, seen.ended_at or now, after.key),
+            (after.phase.value, record, json.dumps(seen.evidence), now, exited, seen.ended_at or now, after.key),
         )
         executed = after.phase in EXECUTED or (exited and after.exit is not None and after.exit.executed)
         if executed and attempt.phase not in EXECUTED:
@@ -230,7 +232,9 @@ async def record(store: StateStore, attempt: Attempt, seen: Observation, *, why:
 
 
 async def _note_start(db: Transaction, attempt: Attempt, at: float) -> None:
-    await db.run("UPDATE attempts SET started_at = coalesce(started_at, ?) WHERE key = ?", (at, attempt.key))
+    await db.run(
+        "UPDATE attempts SET started_at = coalesce(started_at, ?), trouble = '' WHERE key = ?", (at, attempt.key)
+    )
     row = await db.one("SELECT kind, config, pipeline FROM jobs WHERE id = ?", (attempt.job,))
     assert row is not None
     await db.run("UPDATE jobs SET started_at = coalesce(started_at, ?) WHERE id = ?", (at, attempt.job))
@@ -356,13 +360,17 @@ async def job_rows(store: StateStore, *, last: int = 1000) -> tuple[JobRow, ...]
     """The newest jobs, newest first, with the last progress of those that run."""
     async with store.database.read() as db:
         rows = await db.all(f"{_JOB_ROWS} ORDER BY j.number DESC LIMIT ?", (last,))
-    return await asyncio.to_thread(lambda: tuple(_job_row(row, store.paths) for row in rows))
+        tried = await db.all(
+            f"{_ATTEMPT_ROWS} WHERE job IN (SELECT id FROM jobs ORDER BY number DESC LIMIT ?) ORDER BY job, n", (last,)
+        )
+    return await asyncio.to_thread(_job_rows, rows, tried, store.paths)
 
 
 async def job_row(store: StateStore, name: str) -> JobRow | None:
     async with store.database.read() as db:
-        row = await db.one(f"{_JOB_ROWS} WHERE j.id = ?", (name,))
-    return None if row is None else await asyncio.to_thread(_job_row, row, store.paths)
+        rows = await db.all(f"{_JOB_ROWS} WHERE j.id = ?", (name,))
+        tried = await db.all(f"{_ATTEMPT_ROWS} WHERE job = ? ORDER BY n", (name,))
+    return next(iter(await asyncio.to_thread(_job_rows, rows, tried, store.paths)), None)
 
 
 async def pipeline_rows(store: StateStore, *, last: int = 200) -> tuple[PipelineRow, ...]:
@@ -388,22 +396,30 @@ async def pipeline_rows(store: StateStore, *, last: int = 200) -> tuple[Pipeline
 async def attempt_rows(store: StateStore, job: str) -> list[dict[str, Any]]:
     """All attempts of a job, oldest first, as plain values."""
     async with store.database.read() as db:
-        rows = await db.all("SELECT * FROM attempts WHERE job = ? ORDER BY n", (job,))
-    return [
-        {
-            "attempt": row["key"],
-            "host": row["host"],
-            "phase": row["phase"],
-            "reason": row["reason"],
-            "exit": json.loads(row["exit"]) if row["exit"] else None,
-            "placed_at": moment(row["placed_at"]),
-            "started_at": moment(row["started_at"]),
-            "seen_at": moment(row["seen_at"]),
-            "ended_at": moment(row["ended_at"]),
-            "unreachable_since": moment(row["unreachable_since"]),
-        }
-        for row in rows
-    ]
+        rows = await db.all(f"{_ATTEMPT_ROWS} WHERE job = ? ORDER BY n", (job,))
+    return [asdict(_attempt_row(row)) for row in rows]
+
+
+_ATTEMPT_ROWS = (
+    "SELECT key, job, host, phase, reason, exit, evidence, placed_at, started_at, seen_at, ended_at, unreachable_since "
+    "FROM attempts"
+)
+
+
+def _attempt_row(row: Row) -> AttemptRow:
+    return AttemptRow(
+        attempt=row["key"],
+        host=row["host"],
+        phase=row["phase"],
+        reason=row["reason"],
+        exit=json.loads(row["exit"]) if row["exit"] else None,
+        evidence=json.loads(row["evidence"]) if row["evidence"] else {},
+        placed_at=moment(row["placed_at"]),
+        started_at=moment(row["started_at"]),
+        seen_at=moment(row["seen_at"]),
+        ended_at=moment(row["ended_at"]),
+        unreachable_since=moment(row["unreachable_since"]),
+    )
 
 
 _JOB_ROWS = (
@@ -412,7 +428,14 @@ _JOB_ROWS = (
 )
 
 
-def _job_row(row: Row, paths: Paths) -> JobRow:
+def _job_rows(rows: Iterable[Row], tried: Iterable[Row], paths: Paths) -> tuple[JobRow, ...]:
+    attempts: dict[str, list[AttemptRow]] = {}
+    for row in tried:
+        attempts.setdefault(row["job"], []).append(_attempt_row(row))
+    return tuple(_job_row(row, tuple(attempts.get(row["id"], ())), paths) for row in rows)
+
+
+def _job_row(row: Row, attempts: tuple[AttemptRow, ...], paths: Paths) -> JobRow:
     folder = paths.jobs / row["attempt"] if row["attempt"] else None
     read = _final_progress if row["state"] in ENDED else last_progress
     return JobRow(
@@ -435,7 +458,18 @@ def _job_row(row: Row, paths: Paths) -> JobRow:
         log_path=str(folder / "log") if folder else None,
         argv=tuple(json.loads(row["spec"])["argv"]) if row["spec"] else (),
         result=json.loads(row["result"]),
+        attempts=attempts,
+        repeatable=_repeatable(row["kind"], row["params"]),
     )
+
+
+@lru_cache(maxsize=4096)
+def _repeatable(kind: str, params: str) -> bool:
+    """Whether a job may run twice; one that nobody here understands may not."""
+    try:
+        return recipe_of(kind, json.loads(params)).repeatable
+    except (RingRiftError, ValueError):
+        return False
 
 
 def last_progress(path: Path) -> JobProgress | None:

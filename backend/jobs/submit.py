@@ -10,6 +10,7 @@ from typing import Any
 
 from backend.configs import Config, parse_config
 from backend.errors import NotFoundError, UsageError
+from backend.fleet.checkout import lacking
 from backend.fleet.hosts import Host, Hosts, load_hosts
 from backend.jobs.pipelines import add_job
 from backend.jobs.placement import Asks, slots_of, unfit
@@ -23,6 +24,7 @@ from backend.jobs.recipes import (
     no_command,
     title_of,
 )
+from backend.jobs.store import HostRecord, host_records
 from backend.jobs.words import AI_SERVICE_KINDS, ai_service_parameters, custom_parameters, parameters
 from backend.paths import Paths
 from backend.plans import Change, Plan
@@ -41,6 +43,7 @@ async def plan_submit(
     gpu_gb: float | None = None,
     memory_gb: float | None = None,
     role: str | None = None,
+    gpus: int | None = None,
     runtime: str | None = None,
     args: str | Sequence[str] | None = None,
 ) -> Plan:
@@ -68,17 +71,21 @@ async def plan_submit(
         params = parameters(paths, kind, made, words)
     params |= {
         name: value
-        for name, value in (("gpu_vram_gb", gpu_gb), ("memory_gb", memory_gb), ("role", role))
+        for name, value in (("gpu_vram_gb", gpu_gb), ("memory_gb", memory_gb), ("role", role), ("gpus", gpus))
         if value is not None
     }
-    warnings = _runtime_warnings(kind, params, made) + _host_warnings(hosts, kind, Asks.of(params, host), host)
+    if gpus is not None and gpus < 0:
+        raise UsageError("--gpus has to be at least 0", where=str(gpus))
     wished = after.split() if isinstance(after, str) else list(after or ())
-    needs, revision = await _needed(paths, wished)
+    needs, revision, records = await _needed(paths, wished)
+    warnings = _runtime_warnings(kind, params, made)
+    warnings += _host_warnings(hosts, records, kind, Asks.of(params, host), host)
     given = [*(("--host", host) if host else ()), *(("--priority", str(priority)) if priority else ())]
     given += ["--runtime", AI_SERVICE] if params.get("runtime") == AI_SERVICE and kind not in written else []
     given += [word for need in needs for word in ("--after", need.id)]
     given += [word for name, value in (("--gpu-gb", gpu_gb), ("--memory-gb", memory_gb), ("--role", role)) if value
               for word in (name, str(value))]  # fmt: skip
+    given += ["--gpus", str(gpus)] if gpus is not None else []
     line = ["ringrift", "jobs", "submit", kind, made.key, *given, *(("--", *words) if words else ())]
     return Plan(
         action="jobs.submit",
@@ -139,32 +146,38 @@ def _text(value: Any) -> str:
     return shlex.join(str(word) for word in value) if isinstance(value, list) else str(value)
 
 
-def _host_warnings(hosts: Hosts, kind: str, asks: Asks, host: str | None) -> tuple[str, ...]:
+def _host_warnings(
+    hosts: Hosts, records: Mapping[str, HostRecord], kind: str, asks: Asks, host: str | None
+) -> tuple[str, ...]:
     """That no host could take it today; the hosts file may change while it waits."""
     if host is not None and hosts.get(host) is None:
         known = " ".join(one.name for one in hosts.hosts[:8])
         raise NotFoundError("no such host", where=host, hint=f"{hosts.source} has {known}")
-    why = [
-        (one.name, unfit(slots_of(one, {*RECIPES, kind}, cannot=no_command(one.runtime)), kind, asks))
-        for one in hosts.hosts
-    ]
+    nothing = HostRecord()
+    slots = []
+    for one in hosts.hosts:
+        facts = records.get(one.name, nothing).facts
+        cannot = no_command(one.runtime) | lacking(one.runtime, facts)
+        slots.append(slots_of(one, {*RECIPES, kind}, facts=facts, cannot=cannot))
+    why = [(one.name, unfit(one, kind, asks)) for one in slots]
     if any(reason is None for _, reason in why):
         return ()
     named = [f"{name}: {reason}" for name, reason in why if host in (None, name)]
     return (f"no host takes it as things are ({'; '.join(named[:3])})",)
 
 
-async def _needed(paths: Paths, wished: Sequence[str]) -> tuple[list[JobRow], int]:
+async def _needed(paths: Paths, wished: Sequence[str]) -> tuple[list[JobRow], int, dict[str, HostRecord]]:
+    """The jobs to wait for, the revision, and what is known of the hosts."""
     if not paths.state_db.exists():
         if wished:
             raise NotFoundError("no such job", where=wished[0], hint="there are no jobs yet")
-        return [], 0
+        return [], 0, {}
     async with await StateStore.open(paths) as store:
         found = [row for name in wished for row in await resolve(store, name)]
         bad = next((row for row in found if row.state in ENDED and row.state not in ("done", "skipped")), None)
         if bad is not None:
             raise UsageError(f"it has ended ({bad.state}), so nothing can come after it", where=bad.id)
-        return found, await store.revision()
+        return found, await store.revision(), await host_records(store)
 
 
 async def apply_submit(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:

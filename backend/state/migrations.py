@@ -131,4 +131,5 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE attempts ADD COLUMN collected_at REAL",  # its outputs are here, verified and merged
         "ALTER TABLE attempts ADD COLUMN trouble TEXT NOT NULL DEFAULT ''",  # why a transfer has not come through yet
     ),
+    ("ALTER TABLE attempts ADD COLUMN evidence TEXT",),  # JSON, what the host saw when the phase was last told
 )

@@ -13,11 +13,12 @@ from typing import Any, get_args
 
 from backend.configs import parse_config
 from backend.errors import Exit, UsageError
+from backend.jobs.explain import WayOut, derivation, exit_word, outcome_word, silence, ways_out
 from backend.jobs.plans import open_existing, plan_cancel, plan_pipeline, plan_retry, resolve
-from backend.jobs.store import attempt_rows, job_row, job_rows, pipeline_rows
+from backend.jobs.store import job_row, job_rows, pipeline_rows
 from backend.jobs.submit import plan_submit
 from backend.paths import Paths
-from backend.snapshot import ENDED, EventRow, JobRow, JobState, PipelineRow
+from backend.snapshot import ENDED, AttemptRow, EventRow, JobRow, JobState, PipelineRow
 from backend.state.store import StateStore
 from backend.supervisor import ensure_running, running_pid, stop
 from backend.supervisor import supervise as run_supervisor
@@ -39,6 +40,7 @@ def pipeline(args: argparse.Namespace, paths: Paths) -> int:
         gauntlet_games=args.gauntlet_games,
         seed=args.seed,
         shards=args.shards,
+        gauntlet_shards=args.gauntlet_shards,
     )
 
     async def after(store: StateStore, outcome: Outcome) -> tuple[Exit, dict[str, Any]]:
@@ -64,6 +66,7 @@ def submit(args: argparse.Namespace, paths: Paths) -> int:
         gpu_gb=args.gpu_gb,
         memory_gb=args.memory_gb,
         role=args.role,
+        gpus=args.gpus,
         runtime=args.runtime,
         args=args.args,
     )
@@ -134,10 +137,10 @@ def list_jobs(args: argparse.Namespace, paths: Paths) -> int:
         return Exit.DONE
     print(
         table(
-            ("JOB", "KIND", "CONFIG", "STATE", "PIPELINE", "PROGRESS", "CREATED", "WHY"),
+            ("JOB", "KIND", "CONFIG", "STATE", "HOST", "PIPELINE", "PROGRESS", "CREATED", "WHY"),
             [
                 (
-                    row.id, row.kind, row.config, row.state, row.pipeline or "-", progress_text(row),
+                    row.id, row.kind, row.config, row.state, row.host or "-", row.pipeline or "-", progress_text(row),
                     f"{row.created_at:%Y-%m-%d %H:%M:%S}", row.why,
                 )
                 for row in rows
@@ -168,22 +171,35 @@ def show(args: argparse.Namespace, paths: Paths) -> int:
     """Everything known of one job (of a pipeline: of each of its jobs)."""
     found = asyncio.run(_found(paths, args.job))
     if args.json:
-        values = [dataclasses.asdict(row) | {"attempts": attempts} for row, attempts in found]
+        values = [to_object(row) for row in found]
         print(to_json(values[0] if len(values) == 1 else values))
         return Exit.DONE
-    print("\n\n".join("\n".join(_lines(row, attempts)) for row, attempts in found))
+    print("\n\n".join("\n".join(describe(row)) for row in found))
     return Exit.DONE
 
 
-async def _found(paths: Paths, name: str) -> list[tuple[JobRow, list[dict[str, Any]]]]:
+async def _found(paths: Paths, name: str) -> tuple[JobRow, ...]:
     async with await open_existing(paths, name) as store:
-        return [(row, await attempt_rows(store, row.id)) for row in await resolve(store, name)]
+        return await resolve(store, name)
 
 
-def _lines(row: JobRow, attempts: list[dict[str, Any]]) -> list[str]:
+def to_object(row: JobRow) -> dict[str, Any]:
+    """A job as JSON: the row, and for an unknown outcome what it follows from and the ways out."""
+    value = dataclasses.asdict(row)
+    if row.state == "unknown" and row.attempts:
+        value["derivation"] = dict(derivation(row.attempts[-1], _time))
+        value["ways_out"] = [dataclasses.asdict(way) | {"command": command_of(way, row)} for way in ways_out(row)]
+    return value
+
+
+def describe(row: JobRow) -> list[str]:
+    """A job as an operator reads it: how it stands, its attempts, and what to do where nobody knows how it ended."""
+    silent = silence(row, _time)
     pairs = {
         "job": f"{row.id}  {row.title}",
         "state": f"{row.state}{f': {row.why}' if row.why else ''}",
+        **({"silent": silent} if silent else {}),
+        "host": row.host or "none yet",
         "pipeline": row.pipeline or "none",
         "priority": str(row.priority),
         "created": _time(row.created_at),
@@ -196,34 +212,32 @@ def _lines(row: JobRow, attempts: list[dict[str, Any]]) -> list[str]:
     lines = [f"{name:<10}{value}" for name, value in pairs.items()]
     lines += [f"{'waits' if i == 0 else '':<10}{text}" for i, text in enumerate(waits(row))]
     lines += [f"{'result' if i == 0 else '':<10}{name} {value}" for i, (name, value) in enumerate(row.result.items())]
-    for one in attempts:
-        end = one["exit"] or {}
-        how = f"exit code {end['code']}" if end.get("code") is not None else ""
-        how = f"signal {end['signal']}" if end.get("signal") is not None else how
-        parts = (one["attempt"], "on", one["host"], one["phase"], how, _time(one["started_at"]), one["reason"])
-        lines.append(f"{'attempt':<10}{' '.join(part for part in parts if part)}")
-    if row.state == "unknown":
-        lines += _derivation(row, attempts[-1])
-    return lines
+    if row.attempts:
+        headings = ("ATTEMPT", "HOST", "OUTCOME", "STARTED", "ENDED", "EXIT", "WHY")
+        lines += ["", *table(headings, map(_attempt_line, reversed(row.attempts))).splitlines()]
+    if row.state == "unknown" and row.attempts:
+        lines += ["", "why the outcome is unknown:"]
+        lines += [f"  {name:<15}{text}" for name, text in derivation(row.attempts[-1], _time)]
+        lines += ["", "ways out:", f"  {'see its log':<15}ringrift jobs logs {row.id}"]
+        for way in ways_out(row):
+            lines.append(f"  {way.name:<15}{way.text}")
+            lines += [f"  {'':<15}{command_of(way, row)}"] if way.action else []
+    return [plain(line) for line in lines]
+
+
+def _attempt_line(one: AttemptRow) -> tuple[str, ...]:
+    times = _time(one.started_at), _time(one.ended_at)
+    return one.attempt, one.host, outcome_word(one), *times, exit_word(one), one.reason
+
+
+def command_of(way: WayOut, row: JobRow) -> str:
+    """The verb of a way out; empty where there is nothing to call."""
+    return f"ringrift {way.action.replace('.', ' ')} {row.id}" if way.action else ""
 
 
 def waits(row: JobRow) -> list[str]:
     """Why a waiting job has no place, a line per reason with the hosts it holds for."""
     return [f"{' '.join(hosts)}: {reason}" for reason, hosts in row.waits]
-
-
-def _derivation(row: JobRow, last: dict[str, Any]) -> list[str]:
-    seen = "the machine was booted since it ran" if last["phase"] == "lost" else "no process of it lives"
-    return [
-        "why the outcome is unknown:",
-        f"  {last['attempt']} was executed (its folder has 'executed')",
-        "  nobody wrote how it ended (there is no 'exit.json'): its runner was killed",
-        f"  its runner holds no lock, and {seen}",
-        "ways out:",
-        f"  see what it did: ringrift jobs logs {row.id}",
-        f"  give the outcome up: ringrift jobs cancel {row.id}",
-        f"  and then run it again: ringrift jobs retry {row.id}",
-    ]
 
 
 def _time(at: Any) -> str:

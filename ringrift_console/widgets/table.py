@@ -34,6 +34,7 @@ class Column(Generic[T]):
         sort: sort key of an item; None leaves the column out of sorting. Unknown values sort last.
         find: what a filter looks at; None leaves the column out of filtering.
         from_width: width of the table from which the column is shown.
+        cut: which end of a text gives way; the start for names that differ at their end.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Column(Generic[T]):
     sort: Callable[[T], Any] | None = None
     find: Callable[[T], str] | None = None
     from_width: int = 0
+    cut: str = "end"
 
     def span(self, item: T) -> Span:
         value = self.cell(item)
@@ -272,7 +274,7 @@ class Table(LineWidget, Generic[T], can_focus=True):
                     text += glyphs.up if self.reverse else glyphs.down
             else:
                 text, role = row[1 + n]
-            segments.append(Segment(glyphs.fit(text, width, column.align), look.style(role, overlay)))
+            segments.append(Segment(glyphs.fit(text, width, column.align, column.cut), look.style(role, overlay)))
             x = start + width
         if self.size.width > x:
             segments.append(Segment(" " * (self.size.width - x), look.style("text", overlay)))

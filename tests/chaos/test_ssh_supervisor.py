@@ -12,37 +12,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from backend.fleet.hosts import Host
-from backend.fleet.ssh import SshPool
-from backend.fleet.store import record_code
 from backend.jobs.pipelines import add_chain
 from backend.jobs.store import job_row, job_rows
 from backend.paths import Paths
 from backend.snapshot import ENDED, JobRow
 from backend.state.store import StateStore
 from backend.supervisor import ensure_running, running_pid, stop
+from tests.lab.kept import describe, set_up
 from tests.lab.sshd import Sshd
 
 KILLS = int(os.environ.get("RINGRIFT_CHAOS", "6"))
 PATIENCE_S = 120.0 + 3.0 * KILLS
-
-
-def describe(paths: Paths, *servers: Sshd, local: bool = False) -> None:
-    """Writes hosts.yaml."""
-    lines = ["hosts:", *(["  local: {}"] if local else [])]
-    for server in servers:
-        lines.append(f"  {server.name}:")
-        lines += [f"    {name}: {value}" for name, value in server.settings().items() if isinstance(value, str | int)]
-        lines.append(f"    storage_paths: {{agent: {server.folder / 'agent'}}}")
-    paths.root.mkdir(exist_ok=True)
-    paths.hosts_yaml.write_text("\n".join(lines) + "\n")
-
-
-async def set_up(store: StateStore, server: Sshd) -> None:
-    """Enrols a host, and records this installation as its own."""
-    async with SshPool(store.paths) as pool:
-        pool.confirm_enrolment(await pool.enrol(server.host()))
-    code = {"python": sys.executable, "root": str(server.folder / "data"), "bundle": "0" * 64}
-    await record_code(store, server.name, code)
 
 
 @asynccontextmanager

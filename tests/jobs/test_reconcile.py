@@ -13,6 +13,7 @@ from backend.jobs.model import (
     Job,
     Observation,
     Phase,
+    View,
     absorb,
     outcome,
     pipeline_state,
@@ -111,10 +112,19 @@ def test_an_unknown_outcome_is_resolved_by_the_output_it_left() -> None:
     assert decide(replace(one, settled="the dataset is there")).views["j1"].state == "done"
 
 
-def test_a_retry_runs_an_ended_job_again_but_not_an_unknown_one() -> None:
+def test_a_retry_runs_an_ended_job_again_and_first_closes_an_unknown_attempt_that_is_not_safe_to_repeat() -> None:
     assert decide(job(1, exited(3), wanted=2)).actions == (Place("j1", 2, "local"),)
     assert decide(job(1, exited(None, cancelled=True), wanted=2)).actions == (Place("j1", 2, "local"),)
-    assert decide(job(1, attempt(Phase.UNKNOWN), wanted=2)).actions == ()
+    unknown = decide(job(1, attempt(Phase.UNKNOWN, unreachable=True), wanted=2))
+    assert unknown.actions == (Cancel("j1.1"),)
+    assert unknown.views["j1"] == View("waiting", "for j1.1 to be closed on local, which does not answer")
+    closed = exited(None, cancelled=True, unwitnessed=True)
+    assert decide(job(1, closed, wanted=2)).actions == (Place("j1", 2, "local"),)
+    many = [attempt(Phase.UNKNOWN, n) for n in range(1, MAX_REPEATS + 2)]
+    again = job(1, *many, repeatable=True, wanted=len(many) + 1)
+    assert decide(again).actions == (Place("j1", len(many) + 1, "local"),)
+    late = decide(job(1, exited(0), wanted=2))
+    assert (late.actions, late.views["j1"].state) == ((), "done"), "its exit record turned up after the wish"
 
 
 def test_cancel_reaches_every_attempt_that_may_live_and_no_other() -> None:

@@ -144,7 +144,7 @@ class Bench:
                 self.jobs[job] = replace(self.jobs[job], cancel=True)
             case "retry":
                 one = self.jobs[job]
-                if one.last and outcome(one.last) in ("failed", "cancelled", "done"):
+                if one.last and outcome(one.last) in ("failed", "cancelled", "done", "unknown"):
                     self.jobs[job] = replace(one, cancel=False, wanted=one.last.n + 1)
             case "refuse" | "accept":
                 self.refusing = what == "refuse"

@@ -10,7 +10,8 @@ from backend.jobs.store import attempt_rows
 from backend.paths import Paths
 from backend.registry.hashing import sha256_file
 from backend.supervisor import ensure_running
-from tests.chaos.test_ssh_supervisor import describe, opened, set_up, until
+from tests.chaos.test_ssh_supervisor import opened, until
+from tests.lab.kept import describe, set_up
 from tests.lab.sshd import Sshd
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from backend.errors import LockedError
 from backend.jobs import agent
+from backend.jobs.explain import outcome_word
 from backend.jobs.pipelines import add_chain
 from backend.jobs.plans import plan_cancel, plan_retry
 from backend.jobs.store import attempt_rows, job_row
@@ -172,13 +173,36 @@ async def test_an_unknown_outcome_waits_for_the_operator(paths: Paths, store: St
     row = await in_state(store, "c1", "unknown")
     assert "nobody saw how it ended" in row.why
     assert (await in_state(store, "c2", "waiting")).why == "for c1, whose outcome is unknown"
-    assert "ways out" in ringrift(paths, "jobs", "show", "c1").stdout
+    shown = ringrift(paths, "jobs", "show", "c1").stdout
+    for words in ("runner's lock  free", "gone, and the host was not booted since", "ringrift jobs retry c1"):
+        assert words in shown
+    told = json.loads(ringrift(paths, "jobs", "show", "c1", "--json").stdout)
+    assert told["attempts"][0]["evidence"]["executed"] is True
+    assert told["derivation"]["exit record"].startswith("none")
+    assert [way["command"] for way in told["ways_out"]] == ["", "ringrift jobs cancel c1", "ringrift jobs retry c1"]
     assert (await operated(store, await plan_cancel(paths, job="c1")))[0] == "done"
     await in_state(store, "c1", "cancelled")
     (paths.root / "again").touch()
     assert (await operated(store, await plan_retry(paths, job="c1")))[0] == "done"
     await in_state(store, "c2", "done")
     assert [one["attempt"] for one in await attempt_rows(store, "c1")] == ["c1.1", "c1.2"]
+
+
+async def test_an_unknown_outcome_is_closed_before_it_is_run_again(paths: Paths, store: StateStore) -> None:
+    await chain(store, f"import os\nif os.path.exists('again'): raise SystemExit(0)\n{FOREVER}")
+    ensure_running(paths)
+    await until(store, "c1", lambda row: "up" in log_of(paths, "c1.1"))
+    for name in ("runner.json", "executed"):
+        os.kill(json.loads((paths.jobs / "c1.1" / name).read_text())["pid"], signal.SIGKILL)
+    await in_state(store, "c1", "unknown")
+    (paths.root / "again").touch()
+    plan = await plan_retry(paths, job="c1")
+    assert "close c1.1 on local for good" in plan.steps[0]
+    assert "not known to be safe" in plan.warnings[0]
+    assert (await operated(store, plan))[0] == "done"
+    row = await in_state(store, "c1", "done")
+    assert [(one.attempt, outcome_word(one)) for one in row.attempts] == [("c1.1", "given up"), ("c1.2", "done")]
+    assert (await operated(store, plan))[0] == "refused", "the plan was made of an outcome that is no longer unknown"
 
 
 async def test_a_job_that_waits_can_be_cancelled_before_it_ever_starts(paths: Paths, store: StateStore) -> None:

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where a server's commands are looked for, after ``bin`` in the login's home."""
 
 
 def make_key(path: Path) -> Path:
@@ -55,6 +59,7 @@ class Sshd:
         options: lines of sshd_config, e.g. ``{"MaxSessions": 2}``.
         shell: plays the login shell for every command.
         within: words before the server's command, e.g. ``ip netns exec NAME``.
+        env: of everything that is run there, besides its home.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Sshd:
         address: str = "127.0.0.1",
         port: int | None = None,
         within: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
         self.folder, self.name, self.address, self.within = folder, name, address, tuple(within)
@@ -75,6 +81,7 @@ class Sshd:
         self.host_key = make_key(folder / "host_key")
         self.user_key = make_key(folder / "user_key")
         (folder / "authorized").write_bytes((folder / "user_key.pub").read_bytes())
+        own = {"HOME": str(self.home), "PATH": f"{self.home}/bin:{PATH}"}
         lines = {
             "Port": self.port,
             "ListenAddress": address,
@@ -86,7 +93,7 @@ class Sshd:
             "PasswordAuthentication": "no",
             "KbdInteractiveAuthentication": "no",
             "PermitRootLogin": "yes",
-            "SetEnv": f"HOME={self.home}",
+            "SetEnv": " ".join(f"{key}={value}" for key, value in (own | dict(env or {})).items()),
             "LogLevel": "VERBOSE",
         } | options
         if shell is not None:
@@ -128,11 +135,16 @@ class Sshd:
                 assert self.process.poll() is None and time.monotonic() < end, (self.folder / "sshd.log").read_text()
                 time.sleep(0.02)
 
+    @property
+    def listener(self) -> int:
+        """The process that takes connections."""
+        assert self.process is not None
+        return self.process.pid
+
     def sessions(self) -> list[int]:
         """Processes of the server that belong to connections: the ones between the listener and the commands."""
-        assert self.process is not None
         found = []
-        for pid in children(self.process.pid):
+        for pid in children(self.listener):
             try:
                 if Path("/proc", str(pid), "comm").read_text().strip().startswith("sshd"):
                     found.append(pid)
@@ -152,8 +164,7 @@ class Sshd:
 
     def freeze(self, number: int = signal.SIGSTOP) -> None:
         """Stops the server and its connections without a word (``SIGCONT`` heals)."""
-        assert self.process is not None
-        for pid in [*self.sessions(), self.process.pid]:
+        for pid in [*self.sessions(), self.listener]:
             try:
                 os.kill(pid, number)
             except ProcessLookupError:
@@ -163,12 +174,29 @@ class Sshd:
         if self.process is not None:
             self.freeze(signal.SIGCONT)
             self.cut()
-            self.process.terminate()
-            self.process.wait()
+            self._end()
             self.process = None
+
+    def _end(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait()
 
     def change_key(self) -> None:
         """Gives the host another key, as a new installation would."""
         for path in (self.host_key, self.host_key.with_suffix(".pub")):
             path.unlink()
         make_key(self.host_key)
+
+
+class Alias:
+    """Another name of a server, with an agent root and a data root of its own: a host as far as the head can tell."""
+
+    def __init__(self, server: Sshd, name: str) -> None:
+        self.server, self.name, self.folder = server, name, server.folder / name
+
+    def settings(self) -> dict[str, Any]:
+        return self.server.settings() | {"storage_paths": {"agent": str(self.folder / "agent")}}
+
+    def host(self, **settings: Any) -> Host:
+        return Host(self.name, self.settings() | settings)

@@ -13,6 +13,7 @@ import pytest
 from backend.configs import CONFIGS
 from backend.paths import Paths
 from backend.snapshot import (
+    AttemptRow,
     ConfigRow,
     EventRow,
     GpuSample,
@@ -52,6 +53,27 @@ def make_job(job_id: str, kind: str = "train", state: str = "running", **extra: 
         "pipeline": "p1", "created_at": ago(minutes=30), "started_at": ago(minutes=20),
     }  # fmt: skip
     return JobRow(id=job_id, kind=kind, state=state, **(values | extra))  # type: ignore[arg-type]
+
+
+def make_attempt(key: str, phase: str = "running", **extra: Any) -> AttemptRow:
+    values: dict[str, Any] = {"started_at": ago(minutes=20), "seen_at": ago(minutes=19), "placed_at": ago(minutes=21)}
+    return AttemptRow(key, extra.pop("host", "local"), phase, **(values | extra))
+
+
+def make_unknown(**extra: Any) -> JobRow:
+    """A job of which nobody knows how its second attempt ended, and whose host has fallen silent since."""
+    evidence = {
+        "folder": True, "exit": False, "lock": False, "executed": True, "alive": False, "marked": 0, "boot_id": "b1",
+        "command": {"pid": 4242, "start_time": "81234", "boot_id": "b1"},
+    }  # fmt: skip
+    first = make_attempt("c8.1", "exited", exit={"code": 3}, reason="exit code 3: no such file", ended_at=ago(hours=2))
+    last = make_attempt(
+        "c8.2", "unknown", host="cedar-1", evidence=evidence, unreachable_since=ago(minutes=2),
+    )  # fmt: skip
+    return make_job(
+        "c8", "command", "unknown", why="c8.2 was executed, and nobody saw how it ended", host="cedar-1",
+        attempt="c8.2", attempts=(first, last), **extra,
+    )  # fmt: skip
 
 
 def make_host(name: str, state: str = "up", **extra: Any) -> HostRow:
@@ -95,7 +117,12 @@ def make_snapshot(**changes: Any) -> Snapshot:
     configs[6] = ConfigRow("hex8_2p", 120, 200, "scaling", None, None, models[2], None, models=1)
     configs[11] = ConfigRow("hexagonal_4p", None, 200, "unknown", note="games database is locked")
     jobs = (
-        make_job("t12", progress=JobProgress(710, 1000, "steps", 12.5, 23.2, metrics={"loss": 1.25}, at=NOW)),
+        make_job(
+            "t12",
+            host="alder-1",
+            attempts=(make_attempt("t12.1", host="alder-1"),),
+            progress=JobProgress(710, 1000, "steps", 12.5, 23.2, metrics={"loss": 1.25}, at=NOW),
+        ),
         make_job("s11", "selfplay", "done", ended_at=ago(minutes=10), exit_code=0),
         make_job("g13", "gauntlet", "waiting", started_at=None, attempt=None, host=None, why="waits for t12"),
         make_job(

@@ -22,7 +22,7 @@ SCREENS = {
     ),
     "hosts": (["2"], "Hosts", ["alder-1", "drained", "cedar-1", "down", "dogwood-1", "new", "1 87%", "900 GB"]),
     "host": (["2", "G", "k", "d"], "cedar-1", ["ssh_port", "22.00 of 64 CPUs", "NVIDIA GH200", "rsync missing"]),
-    "jobs": (["3"], "Jobs", ["t12", "71%", "waits for t12", "killed (SIGKILL)"]),
+    "jobs": (["3"], "Jobs", ["t12", "71%", "waits for t12", "killed (SIG", "alder-1"]),
     "log": (["3", "l"], "t12", ["train square8_2p", "it has not written anything yet"]),
     "job": (["3", "d"], "t12", ["12.5 steps/s", "t12.1", "loss"]),
     "models": (["4"], "Models", ["square8_2p:v2", "development", "production", "93% 86"]),
