@@ -125,6 +125,8 @@ def host_state(host: Host, record: Row | None, enrolled: bool, now: float) -> tu
     if record is None or record["checked_at"] is None:
         return "unknown", f"it was never asked: ringrift hosts probe {host.name}"
     state: HostState = record["state"]
+    if state == "up" and record["seen_at"] is None:  # it answered to something, and told nothing of itself
+        return "unknown", record["why"]
     if state == "up" and now - record["seen_at"] > STALE_S:
         return "unknown", "its last answer is too old: is the supervisor running?"
     return state, record["why"]

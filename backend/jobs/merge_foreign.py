@@ -68,10 +68,10 @@ def keep_dataset(paths: Paths, config: str, params: Params, folder: Path, report
     board = parse_config(config).board
     if words.get("board_type", board) != board:
         raise SchemaError(f"the dataset is for {words['board_type']}, not {board}", where=source.name)
-    path, sha256 = keep(paths, config, source)
     told = reported.get("samples")
     if told not in (None, samples):
         raise SchemaError(f"it told of {told} samples, and the dataset has {samples}", where=source.name)
+    path, sha256 = keep(paths, config, source)
     arrays = {name: f"{dtype} {'x'.join(map(str, shape))}".strip() for name, (shape, dtype) in headers.items()}
     return dict(reported) | {
         "path": str(path), "sha256": sha256, "samples": samples, "arrays": arrays, "note": DATASET_NOTE,
