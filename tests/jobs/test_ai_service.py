@@ -247,3 +247,46 @@ async def test_a_network_of_ours_is_not_sent_to_be_played_as_heuristic(bed: Bed)
     save_model(bed.paths.root / "ours.pth", Network(small), Metadata("hex8_2p", asdict(small), "2026-01-01T00:00:00Z"))
     with pytest.raises(UsageError, match="would play Heuristic in its place"):
         await plan_submit(bed.paths, kind="gauntlet", config="hex8_2p", host="far", args=["ours.pth"])
+
+
+async def test_a_recipe_of_the_file_runs_in_the_checkout(bed: Bed, checkout: tuple[Path, dict[str, Any]]) -> None:
+    bed.paths.recipes_toml.write_text(
+        "[where]\nruntime = 'ai-service'\nargv = ['{python}', '-c', "
+        '\'import app, os; open("{root}/at-{board}", "w").write(os.getcwd()); print("at", app.__name__)\']\n'
+        "outputs = ['at-{board}']\nresult = 'at (?P<module>\\w+)'\n"
+    )
+    row = await ended(bed, "where")
+    assert (row.state, row.host) == ("done", "far"), row.why
+    assert (bed.paths.root / "at-hex8").read_text() == str(checkout[0])
+    assert (row.result["module"], row.result["runtime"]) == ("app", "ai-service")
+
+
+async def test_a_host_whose_checkout_fails_gets_no_jobs_and_says_why(
+    bed: Bed, checkout: tuple[Path, dict[str, Any]]
+) -> None:
+    async def waits(kind: str, **code: Any) -> dict[str, tuple[str, ...]]:
+        await record_code(bed.store, "far", checkout[1] | {"root": str(bed.far)} | code)
+        name = await submit(bed, kind, *(["--epochs", "1"] if kind == "train" else []))
+        async with asyncio.timeout(60):
+            while not (row := await bed.row(name)).waits:
+                await bed.keeper.tick()
+                await asyncio.sleep(0.02)
+        return dict(row.waits)
+
+    assert "its Python cannot import torch: no module" in await waits(
+        "export", refused="its Python cannot import torch: no module", mend="pip"
+    )
+    lacks = checkout[1]["commands"] | {"train": "app/training/train.py takes no --epochs"}
+    assert "app/training/train.py takes no --epochs" in await waits("train", commands=lacks)
+    bad = {"commands": None, "runtime": None}
+    assert "its checkout was not checked (ringrift hosts bootstrap far)" in await waits("export", **bad)
+
+
+async def test_what_was_set_up_for_another_runtime_is_not_set_up(bed: Bed) -> None:
+    bed.paths.hosts_yaml.write_text("hosts:\n  local: {status: retired}\n  far: {ssh_host: 127.0.0.1}\n")
+    name = await bed.add("export")
+    async with asyncio.timeout(60):
+        while not (row := await bed.row(name)).waits:
+            await bed.keeper.tick()
+            await asyncio.sleep(0.02)
+    assert "not set up (ringrift hosts bootstrap far)" in dict(row.waits)
