@@ -183,8 +183,9 @@ def main() -> int:
     parser.add_argument("--cap")
     parser.add_argument("--folder", type=Path, default=Path(".lab"))
     parser.add_argument("--root")
+    parser.add_argument("--number", type=int, default=0, help="tells beds on one machine apart")
     args = parser.parse_args()
-    bed, paths = Bed(args.folder.absolute()), resolve_root(args.root)
+    bed, paths = Bed(args.folder.absolute(), args.number), resolve_root(args.root)
     if args.what == "up" and (reason := missing()):
         sys.stderr.write(f"no bed can be raised here: {reason}\n")
         return 1

@@ -149,7 +149,7 @@ class Sshd:
 
     def launch(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
         argv = [*self.within, str(SSHD), "-D", "-e", "-f", str(self.folder / "sshd_config")]
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log)
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def sessions(self) -> list[int]:
         """Processes of the server that belong to connections: the ones between the listener and the commands."""
