@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -24,24 +25,26 @@ class FileLock:
     Args:
         path: the lock file; made when missing, never removed (removing a lock file would let two holders in).
         purpose: what the holder does, in words, shown to whoever is refused.
+        patience_s: how long to wait, blocking, for a holder whose work takes milliseconds.
     """
 
-    def __init__(self, path: Path, purpose: str) -> None:
+    def __init__(self, path: Path, purpose: str, patience_s: float = 0.0) -> None:
         self.path = path
         self.purpose = purpose
+        self.patience_s = patience_s
         self._descriptor: int | None = None
 
     def acquire(self) -> Self:
-        """Takes the lock at once.
+        """Takes the lock.
 
         Raises:
-            LockedError: somebody else has it; the message names them.
+            LockedError: somebody else has it, and does not give it back in time; the message names them.
         ResourceError: there is no room to write down who holds it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(descriptor)
         except BlockingIOError:
             os.close(descriptor)
             raise LockedError(
@@ -64,6 +67,17 @@ class FileLock:
             raise resource_error(error, str(self.path)) or error from error
         self._descriptor = descriptor
         return self
+
+    def _lock(self, descriptor: int) -> None:
+        end = time.monotonic() + self.patience_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise
+            time.sleep(0.01)
 
     def release(self) -> None:
         """Gives the lock back; does nothing when it is not held."""

@@ -12,7 +12,16 @@ import pytest
 
 from backend.jobs import agent
 from backend.paths import Paths
-from tests.lab.sshd import Sshd
+from tests.lab.bed import missing
+from tests.lab.sshd import Sshd, make_server, no_sshd
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says so when hosts were not what they are elsewhere; the skips above name what was left out for it."""
+    if reason := no_sshd():
+        terminalreporter.write_line(f"hosts were played by asyncssh's own server on loopback: {reason}")
+    elif reason := missing():
+        terminalreporter.write_line(f"hosts had no network of their own: {reason}")
 
 
 def end_jobs(agent_root: Path) -> None:
@@ -52,7 +61,7 @@ def make_sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     made: list[Sshd] = []
 
     def one(name: str = "alpha", **options: Any) -> Sshd:
-        made.append(Sshd(tmp_path / f"host-{name}", name, **options))
+        made.append(make_server(tmp_path / f"host-{name}", name, **options))
         made[-1].start()
         return made[-1]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from backend.atomic import atomic_file, write_json
 from backend.errors import Exit, LockedError
+from backend.fleet.known_hosts import HostKey, enrol_key, enrolled_keys
 from backend.locks import FileLock, is_held
 
 
@@ -44,3 +46,11 @@ def test_a_killed_holder_leaves_no_lock_behind(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False)
     assert done.returncode == -9
     assert path.exists() and not is_held(path)
+
+
+def test_enrolments_at_once_wait_for_one_another(tmp_path: Path) -> None:
+    key = HostKey("ssh-ed25519", "AAAAC3NzaC1lZDI1NTE5AAAAIBWKKKPsBHqxkvrhGsgCDYEbJ5nTSVpdMLCgc8xgpUSW")
+    names = [f"host-{number}" for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: enrol_key(tmp_path / "known_hosts", name, key), names))
+    assert set(enrolled_keys(tmp_path / "known_hosts")) == set(names)

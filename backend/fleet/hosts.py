@@ -82,6 +82,22 @@ class Hosts:
         return next((host for host in self.hosts if host.name == name), None)
 
 
+def jumps(host: Host, hosts: Hosts) -> tuple[Host, ...]:
+    """The hosts that the way to ``host`` leads through, the one next to it first.
+
+    Raises:
+        SettingsError: a ``proxy_jump`` names no host, or leads back.
+    """
+    way = [host]
+    while (name := way[-1].settings.get("proxy_jump")) is not None:
+        found = hosts.get(str(name))
+        if found is None or found.name in [one.name for one in way]:
+            what = "leads back" if found else "names no host"
+            raise SettingsError(f"proxy_jump '{name}' {what}", where=f"{hosts.source} line {host.line}")
+        way.append(found)
+    return tuple(way[1:])
+
+
 THIS_MACHINE = Hosts((Host(LOCAL, {"role": "coordinator", "status": "ready"}),), "built in")
 
 

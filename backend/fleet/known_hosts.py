@@ -16,6 +16,9 @@ from backend.atomic import write_bytes
 from backend.errors import SettingsError
 from backend.locks import FileLock
 
+PATIENCE_S = 10.0
+"""For the others of several enrolments at once; each rewrites a small file."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostKey:
@@ -74,13 +77,13 @@ def enrolled_keys(path: Path) -> dict[str, HostKey]:
 
 def enrol_key(path: Path, name: str, key: HostKey) -> None:
     """Trusts ``key`` for the host from now on, in place of any other."""
-    with FileLock(path.with_name(path.name + ".lock"), "enrolment of a host key"):
+    with FileLock(path.with_name(path.name + ".lock"), "enrolment of a host key", PATIENCE_S):
         _write(path, enrolled_keys(path) | {name: key})
 
 
 def forget_key(path: Path, name: str) -> bool:
     """Trusts no key for the host any more; False when there was none."""
-    with FileLock(path.with_name(path.name + ".lock"), "removal of a host key"):
+    with FileLock(path.with_name(path.name + ".lock"), "removal of a host key", PATIENCE_S):
         keys = enrolled_keys(path)
         if keys.pop(name, None) is None:
             return False

@@ -22,7 +22,7 @@ from typing import Any, Self, TypeVar
 
 import asyncssh
 
-from backend.errors import RingRiftError, SettingsError
+from backend.errors import RingRiftError
 from backend.fleet import transfers
 from backend.fleet.command_line import command_line
 from backend.fleet.errors import (
@@ -35,7 +35,7 @@ from backend.fleet.errors import (
     LoginRefused,
     SshError,
 )
-from backend.fleet.hosts import Host, load_hosts
+from backend.fleet.hosts import Host, jumps, load_hosts
 from backend.fleet.known_hosts import HostKey, enrol_key, enrolled_keys
 from backend.paths import Paths
 
@@ -404,20 +404,9 @@ class SshPool:
 
     async def _jump(self, host: Host) -> Host | None:
         """The host that the way leads through, by its name in hosts.yaml; its one connection serves all behind it."""
-        name = host.settings.get("proxy_jump")
-        if name is None:
+        if host.settings.get("proxy_jump") is None:
             return None
-        hosts = await asyncio.to_thread(load_hosts, self.paths.hosts_yaml)
-        way, first = [host.name], None
-        while name is not None:
-            found = hosts.get(name)
-            if found is None or name in way:
-                what = "leads back" if found else "names no host"
-                raise SettingsError(f"proxy_jump '{name}' {what}", where=f"{hosts.source} line {host.line}")
-            first = first or found
-            way.append(name)
-            name = found.settings.get("proxy_jump")
-        return first
+        return jumps(host, await asyncio.to_thread(load_hosts, self.paths.hosts_yaml))[0]
 
     async def drop(self, name: str) -> None:
         """Ends the connection to a host, e.g. when it was taken out of hosts.yaml."""

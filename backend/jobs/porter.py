@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class Porter:
         self._not_before: dict[str, float] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
         self._here = LocalTransfer()
+        self._turns: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def site(self, host: Host, facts: Mapping[str, Any]) -> Site | None:
         """Where staged attempts run on a host; None while nobody has set it up."""
@@ -66,11 +68,11 @@ class Porter:
 
         async def work() -> None:
             try:
-                await staging.push(site, self.paths, self.owner, attempt.job, kind, config, params)
+                sent = await staging.push(site, self.paths, self.owner, attempt.job, kind, config, params)
             except staging.FINAL as error:
                 await rows.record_refusal(self.store, attempt.key, error.line(), never=True)
             else:
-                await rows.record_pushed(self.store, attempt.key)
+                await rows.record_pushed(self.store, attempt, sent)
 
         self._begin("push", attempt, work)
 
@@ -85,8 +87,9 @@ class Porter:
                 await self._mirror(launcher, attempt.key, to_end=True)
             reported = await rows.reported_result(self.store, attempt.job)
             done = await staging.collect(
-                site, self.paths, self.owner, attempt.job, attempt.key, kind, config, params, reported
-            )
+                site, self.paths, self.owner, attempt.job, attempt.key, kind, config, params, reported,
+                self._turns[kind, config],
+            )  # fmt: skip
             await rows.record_collected(self.store, attempt, done.result, done.failure)
             if not done.failure:
                 try:

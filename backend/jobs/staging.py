@@ -122,8 +122,11 @@ def reading_env(
 
 async def push(
     site: Site, paths: Paths, owner: str, job: str, kind: str, config: str, params: Mapping[str, Any]
-) -> None:
+) -> dict[str, str]:
     """Brings an attempt's inputs to its host and makes its folder; harmless when they are there.
+
+    Returns:
+        The SHA-256 of each input by its name there, as this machine and the host have both computed it.
 
     Raises:
         NotFoundError: an input is not here.
@@ -151,6 +154,7 @@ async def push(
             raise UnverifiedError(
                 "inputs did not arrive as they were sent", where=f"{site.host.name}: {' '.join(left)}"
             )
+    return {name: sha256 for name, (_, sha256) in files.items()}
 
 
 def _gather(inputs: Sequence[Input], held: Path) -> dict[str, tuple[Path, str]]:
@@ -193,12 +197,13 @@ class Collected:
 
 async def collect(
     site: Site, paths: Paths, owner: str, job: str, key: str, kind: str, config: str, params: Mapping[str, Any],
-    reported: Mapping[str, Any],
+    reported: Mapping[str, Any], turn: asyncio.Lock,
 ) -> Collected:  # fmt: skip
     """Fetches an ended attempt's outputs, verifies them here and merges them into the root.
 
     Args:
         reported: the result as the attempt told it.
+        turn: held while merging, so that shards that end together do not find the files of the root locked.
 
     Raises:
         RingRiftError: it did not come through this time; the outputs are still there.
@@ -218,7 +223,8 @@ async def collect(
         await site.transfer.get(site.host, str(about["path"]), local, sha256=str(about["sha256"]))
         if not await asyncio.to_thread(_has, local, str(about["sha256"])):
             raise UnverifiedError("an output did not arrive as it was sent", where=f"{site.host.name}: {name}")
-    merged = await merge_outputs(paths, kind, config, params, held, reported)
+    async with turn:
+        merged = await merge_outputs(paths, kind, config, params, held, reported)
     if not merged.failure:
         files = {name: about["sha256"] for name, about in sealed["files"].items()}
         merged = Collected((merged.result or {}) | {"host": site.host.name, "collected": files})

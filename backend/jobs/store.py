@@ -134,10 +134,13 @@ async def place(
         )
 
 
-async def record_pushed(store: StateStore, key: str) -> None:
-    """Notes that an attempt's inputs are on its host, verified there."""
+async def record_pushed(store: StateStore, attempt: Attempt, files: Mapping[str, str]) -> None:
+    """Notes that an attempt's inputs are on its host, with the SHA-256 by which each was verified there."""
     async with store.database.write() as db:
-        await db.run("UPDATE attempts SET pushed_at = ?, trouble = '' WHERE key = ?", (time.time(), key))
+        await db.run("UPDATE attempts SET pushed_at = ?, trouble = '' WHERE key = ?", (time.time(), attempt.key))
+        if files:
+            facts = {"host": attempt.host, "files": dict(files)}
+            await add_event(db, "INPUTS_SENT", attempt.key, facts, key=f"sent {attempt.key}")
 
 
 async def record_collected(store: StateStore, attempt: Attempt, result: dict[str, Any] | None, failure: str) -> None:

@@ -7,12 +7,14 @@ import hashlib
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from backend.errors import UnverifiedError
+from backend.errors import SettingsError, UnverifiedError
 from backend.fleet import transfers
 from backend.fleet.errors import (
     ChannelRefused,
@@ -25,8 +27,9 @@ from backend.fleet.errors import (
     NoPython,
     TransferFailed,
 )
-from backend.fleet.hosts import Host
+from backend.fleet.hosts import Host, load_hosts
 from backend.fleet.known_hosts import HostKey, enrol_key
+from backend.fleet.shell import shell_argv
 from backend.fleet.ssh import Limits, SshPool
 from backend.paths import Paths
 from tests.lab.sshd import Sshd, free_port, make_key
@@ -356,3 +359,48 @@ async def test_a_program_that_ended_before_it_was_written_to_is_told_by_its_end(
 
 def test_the_ssh_server_is_installed() -> None:
     assert shutil.which("sshd", path="/usr/sbin:/usr/bin")
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="ssh is not installed")
+async def test_a_shell_behind_two_bastions_goes_the_way_of_the_hosts_file(
+    make_sshd: Make, paths: Paths, pool: SshPool
+) -> None:
+    servers = {name: make_sshd(name) for name in ("outer", "inner", "far")}
+    hosts = {name: server.settings() for name, server in servers.items()}
+    hosts["inner"]["proxy_jump"], hosts["far"]["proxy_jump"] = "outer", "inner"
+    hosts["inner"]["ssh_host"] = f"{servers['inner'].user}@127.0.0.1"
+    odd = servers["outer"].folder / "key with 100% blanks"
+    servers["outer"].user_key.rename(odd)
+    hosts["outer"]["ssh_key"] = str(odd)
+    paths.root.mkdir(exist_ok=True)
+    paths.hosts_yaml.write_text(yaml.safe_dump({"hosts": hosts}))
+    loaded = load_hosts(paths.hosts_yaml)
+    far = loaded.get("far")
+    assert far is not None
+    for server in servers.values():
+        enrol_key(pool.known_hosts, server.name, HostKey.parse(server.host_key.with_suffix(".pub").read_text()))
+
+    async def shell(*words: str) -> tuple[int, bytes, bytes]:
+        argv = [*shell_argv(far, paths), *words]
+        done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    code, out, said = await shell("echo", "here;", "pwd")
+    assert (code, out.split()[0]) == (0, b"here"), said
+    for server in servers.values():
+        assert (server.folder / "sshd.log").read_text().count("Accepted publickey") == 1
+
+    servers["inner"].stop()
+    servers["inner"].change_key()
+    servers["inner"].start()
+    code, _, said = await shell("true")
+    assert code == 255 and b"inner" in said  # a bastion's key is checked as strictly as the host's own
+
+    hosts["outer"]["proxy_jump"] = "far"
+    paths.hosts_yaml.write_text(yaml.safe_dump({"hosts": hosts}))
+    with pytest.raises(SettingsError, match="leads back"):
+        shell_argv(far, paths)
+    hosts["inner"]["proxy_jump"] = "nowhere"
+    paths.hosts_yaml.write_text(yaml.safe_dump({"hosts": hosts}))
+    with pytest.raises(SettingsError, match="names no host"):
+        shell_argv(far, paths)

@@ -43,7 +43,9 @@ async def test_self_play_there_ends_as_games_here(bed: Bed) -> None:
     assert (row.state, row.host) == ("done", "far"), row.why
     assert volume(bed.paths, CONFIG).games == row.result["games_total"] == 4
     assert row.result["collected"] and row.result["host"] == "far"
-    assert not (bed.work / name).exists()  # its folder there is cleaned up
+    async with asyncio.timeout(PATIENCE_S):
+        while (bed.work / name).exists():  # noqa: ASYNC110 - its folder there is cleaned up
+            await asyncio.sleep(0.05)
     assert not (bed.paths.console / "staging" / f"{name}.1").exists()
     assert "games" in (bed.paths.jobs / f"{name}.1" / "log").read_text()  # its log was brought here
     again = await bed.add("selfplay", games=6, seed=5, options=["--players", "random", "--workers", "1"])

@@ -4,26 +4,31 @@
     python -m tests.lab.bed down [--folder .lab] [--root DIR]
 
 ``up`` writes ``FOLDER/hosts.yaml`` and enrols the hosts' keys under the root; ``down`` ends every process of the
-namespaces and removes them, the bridge, the keys and the folder. The hosts share this machine's filesystem; each has a
-home and an agent root of its own.
+namespaces and removes them, the links, the keys, what the root has noted of the hosts, and the folder. The hosts share
+this machine's filesystem and its Python; each has a home and an agent root of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
 from backend.fleet.known_hosts import HostKey, enrol_key, enrolled_keys, forget_key
-from backend.paths import resolve_root
-from tests.lab.sshd import SSHD, Sshd
+from backend.fleet.store import KNOWN_HOSTS
+from backend.paths import Paths, resolve_root
+from backend.state.store import StateStore
+from tests.lab.sshd import LAB_VARIABLE, PLAIN, SSHD, Sshd, make_server
 
 NETWORK = "10.77.{bed}.{host}"
 PORT = 22
@@ -38,6 +43,8 @@ def ip(*words: str, check: bool = True) -> str:
 
 def missing() -> str:
     """Why no bed can be raised here; empty when it can."""
+    if os.environ.get(LAB_VARIABLE) == PLAIN:
+        return f"{LAB_VARIABLE}={PLAIN}"
     if os.getuid() != 0:
         return "needs root"
     for tool in ("ip", "tc", str(SSHD)):
@@ -51,6 +58,12 @@ def missing() -> str:
     finally:
         ip("netns", "del", f"probe{os.getpid()}", check=False)
     return ""
+
+
+def write_hosts(path: Path, servers: Mapping[str, Sshd]) -> None:
+    """Writes a hosts file. The hosts have this Python with its packages, so a bootstrap there needs no pip."""
+    hosts = {name: server.settings() | {"python_path": sys.executable} for name, server in servers.items()}
+    path.write_text(yaml.safe_dump({"hosts": hosts}, sort_keys=False))
 
 
 class Bed:
@@ -72,8 +85,15 @@ class Bed:
         return f"lab{self.number}v{n}"
 
     def up(self, hosts: int, cap: str | None = None) -> None:
-        """Raises the hosts; ``cap`` limits their uplinks, as tc(8) writes rates."""
+        """Raises the hosts, all or none; ``cap`` limits their links in both directions, as tc(8) writes rates."""
         self.down()
+        try:
+            self._up(hosts, cap)
+        except BaseException:
+            self.down()
+            raise
+
+    def _up(self, hosts: int, cap: str | None) -> None:
         ip("link", "add", self.bridge, "type", "bridge")
         ip("addr", "add", NETWORK.format(bed=self.number, host=1) + "/24", "dev", self.bridge)
         ip("link", "set", self.bridge, "up")
@@ -86,15 +106,15 @@ class Bed:
             ip("-n", space, "link", "set", "eth0", "up")
             ip("-n", space, "link", "set", "lo", "up")
             if cap is not None:
-                shape = ["dev", "eth0", "root", "tbf", "rate", cap, "burst", "128k", "latency", "20ms"]
-                subprocess.run(["tc", "-n", space, "qdisc", "replace", *shape], check=True)
+                shape = ["root", "tbf", "rate", cap, "burst", "128k", "latency", "20ms"]
+                for end in (["-n", space, "qdisc", "replace", "dev", "eth0"], ["qdisc", "replace", "dev", link]):
+                    subprocess.run(["tc", *end, *shape], check=True)
             server = Sshd(
                 self.folder / f"h{n}", f"lab-h{n}", address=address, port=PORT, within=("ip", "netns", "exec", space)
             )
             self.servers[server.name] = server
             server.start()
-        hosts_of = {name: server.settings() for name, server in self.servers.items()}
-        (self.folder / "hosts.yaml").write_text(yaml.safe_dump({"hosts": hosts_of}, sort_keys=False))
+        write_hosts(self.folder / "hosts.yaml", self.servers)
 
     def cut(self, n: int) -> None:
         """Takes a host off the network without a word to anybody."""
@@ -133,6 +153,29 @@ class Bed:
         ip("link", "del", self.bridge, check=False)
 
 
+@contextmanager
+def some_hosts(folder: Path, number: int, hosts: int) -> Iterator[dict[str, Sshd]]:
+    """``lab-h1`` and so on with ``folder/hosts.yaml``: on a bed, else as servers on loopback; all gone at the end."""
+    if not missing():
+        bed = Bed(folder, number)
+        bed.up(hosts)
+        try:
+            yield bed.servers
+        finally:
+            bed.down()
+        return
+    servers: dict[str, Sshd] = {}
+    try:
+        for n in range(1, hosts + 1):
+            servers[f"lab-h{n}"] = make_server(folder / f"h{n}", f"lab-h{n}")
+            servers[f"lab-h{n}"].start()
+        write_hosts(folder / "hosts.yaml", servers)
+        yield servers
+    finally:
+        for server in servers.values():
+            server.stop()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.lab.bed", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("up", "down"))
@@ -140,24 +183,44 @@ def main() -> int:
     parser.add_argument("--cap")
     parser.add_argument("--folder", type=Path, default=Path(".lab"))
     parser.add_argument("--root")
+    parser.add_argument("--number", type=int, default=0, help="tells beds on one machine apart")
     args = parser.parse_args()
-    known_hosts = resolve_root(args.root).console / "known_hosts"
-    bed = Bed(args.folder.absolute())
-    if reason := missing():
+    bed, paths = Bed(args.folder.absolute(), args.number), resolve_root(args.root)
+    if args.what == "up" and (reason := missing()):
         sys.stderr.write(f"no bed can be raised here: {reason}\n")
         return 1
-    bed.down()
-    shutil.rmtree(args.folder, ignore_errors=True)
+    take_down(bed, paths)
+    if args.what == "up":
+        try:
+            bed.up(args.hosts, args.cap)
+        except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+            take_down(bed, paths)
+            sys.stderr.write(f"no bed can be raised here: {error}\n")
+            return 1
+        for name, server in bed.servers.items():
+            key = server.host_key.with_suffix(".pub").read_text()
+            enrol_key(paths.console / KNOWN_HOSTS, name, HostKey.parse(key))
+        sys.stdout.write(f"{args.hosts} hosts: {args.folder / 'hosts.yaml'}\n")
+    return 0
+
+
+def take_down(bed: Bed, paths: Paths) -> None:
+    """Removes a bed, its folder, and what the root knows of its hosts."""
+    if shutil.which("ip") is not None:
+        bed.down()
+    shutil.rmtree(bed.folder, ignore_errors=True)
+    known_hosts = paths.console / KNOWN_HOSTS
     for name in enrolled_keys(known_hosts):
         if name.startswith("lab-h"):
             forget_key(known_hosts, name)
-    if args.what == "up":
-        bed.up(args.hosts, args.cap)
-        for name, server in bed.servers.items():
-            key = server.host_key.with_suffix(".pub").read_text()
-            enrol_key(known_hosts, name, HostKey.parse(key))
-        sys.stdout.write(f"{args.hosts} hosts: {args.folder / 'hosts.yaml'}\n")
-    return 0
+    if paths.state_db.exists():
+        asyncio.run(_forget_hosts(paths))
+
+
+async def _forget_hosts(paths: Paths) -> None:
+    async with await StateStore.open(paths) as store, store.database.write(silent=True) as db:
+        for table, column in (("host_samples", "host"), ("hosts", "name")):
+            await db.run(f"DELETE FROM {table} WHERE {column} GLOB 'lab-h[0-9]*'", ())
 
 
 if __name__ == "__main__":

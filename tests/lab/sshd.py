@@ -1,4 +1,7 @@
-"""A host of one's own: an unprivileged OpenSSH server on loopback, with its own keys, home and login shell."""
+"""A host of one's own: an unprivileged OpenSSH server on loopback, with its own keys, home and login shell.
+
+Where there is none, :class:`OwnServer` plays the host with asyncssh's server: everything but sshd's own options.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,21 @@ import pwd
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import pytest
 
 from backend.fleet.hosts import Host
 
+REPO = Path(__file__).parents[2]
 SSHD = Path("/usr/sbin/sshd")
+PLAIN = "asyncssh"
+LAB_VARIABLE = "RINGRIFT_LAB"
+"""Set to ``asyncssh``, the tests behave as on a machine that has neither namespaces nor sshd."""
 START_S = 20.0
 
 
@@ -121,11 +131,7 @@ class Sshd:
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
         with (self.folder / "sshd.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.within, SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")],
-                stdin=subprocess.DEVNULL,
-                stderr=log,
-            )
+            self.process = self.launch(log)
         end = time.monotonic() + START_S
         while True:
             try:
@@ -140,6 +146,10 @@ class Sshd:
         """The process that takes connections."""
         assert self.process is not None
         return self.process.pid
+
+    def launch(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        argv = [*self.within, str(SSHD), "-D", "-e", "-f", str(self.folder / "sshd_config")]
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def sessions(self) -> list[int]:
         """Processes of the server that belong to connections: the ones between the listener and the commands."""
@@ -200,3 +210,59 @@ class Alias:
 
     def host(self, **settings: Any) -> Host:
         return Host(self.name, self.settings() | settings)
+
+
+class OwnServer(Sshd):
+    """The same host played by asyncssh's server in a process of its own (:mod:`tests.lab.own_server`)."""
+
+    def __init__(self, folder: Path, name: str = "alpha", **options: Any) -> None:
+        self.shell = str(options.get("shell") or pwd.getpwuid(os.getuid()).pw_shell or "/bin/sh")
+        super().__init__(folder, name, **options)
+
+    def launch(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        words = [str(self.folder), self.address, str(self.port), self.shell]
+        argv = [sys.executable, "-m", "tests.lab.own_server", *words]
+        return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, cwd=REPO)
+
+    def sessions(self) -> list[int]:
+        return []
+
+    def change_key(self) -> None:
+        running = self.process is not None
+        self.stop()
+        super().change_key()
+        if running:
+            self.start()
+
+    def cut(self) -> int:
+        assert self.process is not None and self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(b"cut\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def stop(self) -> None:
+        process = self.process
+        super().stop()
+        for stream in (process.stdin, process.stdout) if process is not None else ():
+            assert stream is not None
+            stream.close()
+
+
+def no_sshd() -> str:
+    """Why hosts cannot be real OpenSSH servers here; empty when they can."""
+    if os.environ.get(LAB_VARIABLE) == PLAIN:
+        return f"{LAB_VARIABLE}={PLAIN}"
+    return "" if SSHD.exists() else f"needs {SSHD}"
+
+
+def make_server(folder: Path, name: str, **options: Any) -> Sshd:
+    """A real server, else one of our own.
+
+    Skips the test, with the reason, when it asks for what only a real one has.
+    """
+    reason = no_sshd()
+    if not reason:
+        return Sshd(folder, name, **options)
+    if beyond := set(options) - {"shell", "address", "port"}:
+        pytest.skip(f"{' '.join(sorted(beyond))} of OpenSSH's server: {reason}")
+    return OwnServer(folder, name, **options)
