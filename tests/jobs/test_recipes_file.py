@@ -106,6 +106,15 @@ def test_unknown_keys_are_refused_with_those_that_there_are(tmp_path: Path) -> N
         load_recipes(tmp_path / "bad.toml")
 
 
+def test_the_example_of_the_documentation_is_a_recipe() -> None:
+    text = (Path(__file__).parents[2] / "docs/jobs.md").read_text()
+    (found,) = parse_recipes(text.split("```toml\n")[1].split("```")[0], "docs").values()
+    params = {"recipe": found.to_json(), "words": found.words({}), "runtime": found.runtime}
+    recipe = recipe_of(found.kind, params)
+    assert [out.name for out in recipe.outputs("hex8_2p", params)] == ["books/hex8_2p.json"]
+    assert recipe.argv(Paths(Path("/r")), "hex8_2p", params)[-2:] == ["--out", "/r/books/hex8_2p.json"]
+
+
 def test_a_word_stays_a_word_whatever_is_put_into_it() -> None:
     assert filled("a {x} {{y}}", {"x": "b; $(c) {z}"}) == "a b; $(c) {z} {y}"
     made = parse_recipes('[one]\nargv = ["prog", "--name={name}"]\nparams.name = "n"\n', "r")["one"]
