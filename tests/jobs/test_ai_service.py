@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from backend.configs import parse_config
 from backend.errors import UsageError
 from backend.fleet.checkout import check_checkout
 from backend.fleet.hosts import Host
+from backend.fleet.plans import apply_bootstrap, plan_bootstrap
 from backend.fleet.remote import ThisMachine
+from backend.fleet.ssh import SshPool
 from backend.fleet.store import record_code
 from backend.jobs.store import attempt_rows
 from backend.jobs.submit import apply_submit, plan_submit
@@ -26,9 +28,13 @@ from backend.paths import Paths
 from backend.registry.hashing import sha256_file
 from backend.registry.store import model_rows
 from backend.snapshot import JobRow
+from backend.supervisor import ensure_running
 from backend.training.checkpoint import Metadata, save_model
 from backend.training.network import Architecture, Network
+from tests.chaos.test_ssh_supervisor import opened, until
 from tests.lab.checkout import SAMPLES, make_checkout, set_trap
+from tests.lab.kept import describe
+from tests.lab.sshd import Sshd
 from tests.lab.two_hosts import Bed, two_hosts
 
 PYTHON = sys.executable
@@ -290,3 +296,23 @@ async def test_what_was_set_up_for_another_runtime_is_not_set_up(bed: Bed) -> No
             await bed.keeper.tick()
             await asyncio.sleep(0.02)
     assert "not set up (ringrift hosts bootstrap far)" in dict(row.waits)
+
+
+async def test_over_ssh_from_the_check_to_the_kept_file(paths: Paths, make_sshd: Callable[..., Sshd]) -> None:
+    server = make_sshd()
+    folder = make_checkout(server.folder / "ai-service")
+    describe(paths, server)
+    with paths.hosts_yaml.open("a") as hosts:
+        hosts.write(f"    runtime: ai-service\n    ringrift_path: {folder}\n    python_path: {PYTHON}\n")
+    async with opened(paths) as store:
+        async with SshPool(paths) as pool:
+            pool.confirm_enrolment(await pool.enrol(server.host()))
+        done = await apply_bootstrap(paths, await plan_bootstrap(paths, host=server.name), store)
+        assert done["checkout_path"] == str(folder) and done["root"] == str(server.folder / "agent")
+        plan = await plan_submit(paths, kind="export", config="hex8_2p", runtime="ai-service")
+        name = str((await apply_submit(paths, plan, store.bound(await store.submit(plan))))["jobs"][0])
+        ensure_running(paths)
+        row = await until(store, name, lambda row: row.state in ("done", "failed"))
+        assert (row.state, row.host) == ("done", server.name), row.why
+        assert sha256_file(foreign(paths, ".npz")) == sha256_file(folder / "made.npz") == row.result["sha256"]
+        assert not (server.folder / "agent/work" / await store.owner() / name).exists()
