@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from backend.errors import RingRiftError
 from backend.fleet.hosts import THIS_MACHINE, Host, Hosts, load_hosts
+from backend.fleet.reading import hosts_in_use
 from backend.jobs import store as rows
 from backend.jobs.check import Check, Checks
 from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError, UnreachableError
@@ -229,8 +230,8 @@ class Keeper:
         await rows.mark_acknowledged(self.store, keys)
 
     async def _slots(self) -> tuple[HostSlots, ...]:
-        """Where jobs may run, read again when the hosts file has changed; a file with mistakes changes nothing."""
-        path = self.paths.hosts_yaml
+        """Where jobs may run, read again when the file in use has changed; one with mistakes changes nothing."""
+        path = hosts_in_use(self.paths)
         try:
             about = await asyncio.to_thread(path.stat)
             version = (about.st_mtime_ns, about.st_size)

@@ -13,6 +13,7 @@ from typing import Any
 from backend.configs import Config, parse_config
 from backend.errors import NotFoundError, UsageError
 from backend.fleet.hosts import Hosts, load_hosts
+from backend.fleet.reading import load_in_use
 from backend.jobs.pipelines import DEFAULT_EPOCHS, DEFAULT_GAMES, DEFAULT_GAUNTLET_GAMES, add_job
 from backend.jobs.placement import Asks, slots_of, unfit
 from backend.jobs.plans import resolve
@@ -184,9 +185,15 @@ async def plan_submit(
     }
     if gpus is not None and gpus < 0:
         raise UsageError("--gpus has to be at least 0", where=str(gpus))
+    hosts = load_hosts(paths.hosts_yaml)
     wished = after.split() if isinstance(after, str) else list(after or ())
     needs, revision, records = await _needed(paths, wished)
-    warnings = _host_warnings(load_hosts(paths.hosts_yaml), records, kind, Asks.of(params, host), host)
+    warnings = _host_warnings(hosts, records, kind, Asks.of(params, host), host)
+    used = load_in_use(paths)
+    if host is not None and used is not None and used.get(host) is None:
+        warnings += (f"{host} is new in the hosts file: the job waits until ringrift hosts reload",)
+    if not needs:
+        _check_inputs(paths, kind, made, params)
     given = [*(("--host", host) if host else ()), *(("--priority", str(priority)) if priority else ())]
     given += [word for need in needs for word in ("--after", need.id)]
     given += [word for name, value in (("--gpu-gb", gpu_gb), ("--memory-gb", memory_gb), ("--role", role)) if value
@@ -213,6 +220,18 @@ async def plan_submit(
         warnings=warnings,
         revision=revision,
     )  # fmt: skip
+
+
+def _check_inputs(paths: Paths, kind: str, config: Config, params: dict[str, Any]) -> None:
+    """That what a job reads is there, when no job before it could make it.
+
+    Raises:
+        NotFoundError: something is not.
+    """
+    for wanted in RECIPES[kind].inputs(paths, config.key, params):
+        if not wanted.path.is_file():
+            hint = "make it first, or name the job that makes it: --after JOB"
+            raise NotFoundError(f"{kind} jobs need a file that is not there", where=str(wanted.path), hint=hint)
 
 
 def _text(value: Any) -> str:
