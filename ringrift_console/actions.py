@@ -295,6 +295,7 @@ ACTIONS: tuple[Action, ...] = (
             Param("job", "job id, or the start of one", metavar="JOB"),
             Param("--follow", "go on until the job ends", type="flag", aliases=("-f",)),
             Param("--tail", "only the last N lines", type="int", metavar="N"),
+            JSON,
         ),
         run=f"{_JOBS}:logs",
         key="l",

@@ -303,3 +303,17 @@ def test_a_job_that_names_a_dataset_that_is_not_there(fleet: Paths) -> None:
     assert (row["state"], row["exit_code"]) == ("failed", int(Exit.NOT_FOUND))
     assert_says(row["why"], str(dataset))
     assert not list(fleet.models.rglob("*.pth"))
+
+
+def test_a_job_on_a_host_whose_dataset_is_gone_when_it_is_sent(fleet: Paths, make_sshd: Make) -> None:
+    server = make_sshd()
+    describe(fleet, server)
+    set_up(fleet, server)
+    assert submit(fleet, "true", "--wait").code == Exit.DONE
+    train = ("jobs", "submit", "train", "hex8_2p", "--host", "alpha", "--after", "c1", "--wait", "--json")
+    outcome = ringrift(fleet.root, *train)
+    assert outcome.code == Exit.FAILED
+    (row,) = json.loads(outcome.out)["jobs"]
+    assert row["state"] == "failed"
+    assert_says(row["why"], "an input is not there", "data/training/hex8_2p.npz", "jobs retry")
+    assert until(fleet, row["id"], lambda row: True)["attempts"][0]["host"] == "alpha"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from backend.snapshot import Snapshot
 from ringrift_console.glyphs import ASCII, UTF8
@@ -115,3 +116,17 @@ def test_every_outcome_has_a_glyph_and_a_colour_of_its_own(build: Callable[..., 
         assert state_span(look, word)[1] in ("info", "warn", "dim")
         assert word == "lost" or UTF8.state(word) != "?"
         assert ASCII.state(word).isascii()
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [
+        ("lambda-gh200-b", 8, "…gh200-b"),
+        ("alder-1", 8, "alder-1 "),
+        ("日本語", 4, "… 語"),
+        ("日本語", 5, "…本語"),
+    ],
+)
+def test_a_name_is_cut_at_its_start_to_exactly_its_width(text: str, width: int, shown: str) -> None:
+    assert UTF8.fit(text, width, cut="start") == shown
+    assert cell_len(shown) == width
