@@ -23,14 +23,12 @@ from backend.fleet.store import host_rows, make_rows
 from backend.jobs.store import job_rows, pipeline_rows
 from backend.paths import Paths
 from backend.registry.store import Registry
-from backend.snapshot import ENDED, ConfigRow, HostRow, JobRow, ModelRow, Need, Snapshot, WinRate
+from backend.snapshot import BUSY, ENDED, ConfigRow, HostRow, JobRow, ModelRow, Need, Snapshot, WinRate
 from backend.state.store import StateStore
 from backend.thresholds import thresholds
 from backend.training.volume import volume
 
 EVENTS_SHOWN = 50
-BUSY = frozenset({"placing", "running", "collecting", "cancelling"})
-"""States of jobs that take a place on a host."""
 
 T = TypeVar("T")
 
@@ -38,13 +36,18 @@ T = TypeVar("T")
 async def read_snapshot(paths: Paths) -> Snapshot:
     """Reads a root. Makes nothing: a root that does not exist yet is an empty snapshot."""
     trouble: list[Need] = []
-    state = await _part(_read_state(paths), "state", trouble)
+    state, rows = None, None
+    if paths.state_db.exists():
+        state, rows = await _part(_read_state(paths, trouble), "state", trouble) or (None, None)
+    else:
+        rows = await _part(_hosts_of_file(paths), "hosts", trouble)
     models = await _part(_read_models(paths), "registry", trouble) or ()
     rates = await _part(asyncio.to_thread(win_rates, paths), "match records", trouble) or {}
     models = tuple(_with_rates(model, rates) for model in models)
     base = state or Snapshot(str(paths.root), 0, datetime.now(UTC))
     jobs = base.jobs
-    hosts = await _part(_read_hosts(paths, jobs), "hosts", trouble) or ()
+    taken = Counter(job.host for job in jobs if job.state in BUSY)
+    hosts = tuple(replace(row, jobs=taken[row.name]) for row in rows or ())
     configs = await asyncio.to_thread(_configs, paths, jobs, models)
     return replace(
         base,
@@ -65,10 +68,10 @@ async def _part(work: Awaitable[T], name: str, trouble: list[Need]) -> T | None:
         return None
 
 
-async def _read_state(paths: Paths) -> Snapshot | None:
-    if not paths.state_db.exists():
-        return None
+async def _read_state(paths: Paths, trouble: list[Need]) -> tuple[Snapshot, tuple[HostRow, ...] | None]:
+    """What ``state.db`` holds, and the hosts; of a hosts file with a mistake only the mistake."""
     async with await StateStore.open(paths) as store:
+        hosts = await _part(host_rows(store), "hosts", trouble)
         return Snapshot(
             root=str(paths.root),
             revision=await store.revision(),
@@ -78,17 +81,11 @@ async def _read_state(paths: Paths) -> Snapshot | None:
             operations=await store.operations(),
             events=await store.events(last=EVENTS_SHOWN),
             supervisor=await store.supervisor(),
-        )
+        ), hosts
 
 
-async def _read_hosts(paths: Paths, jobs: tuple[JobRow, ...]) -> tuple[HostRow, ...]:
-    if paths.state_db.exists():
-        async with await StateStore.open(paths) as store:
-            rows = await host_rows(store)
-    else:
-        rows = make_rows(await asyncio.to_thread(load_hosts, paths.hosts_yaml), time.time())
-    taken = Counter(job.host for job in jobs if job.state in BUSY)
-    return tuple(replace(row, jobs=taken[row.name]) for row in rows)
+async def _hosts_of_file(paths: Paths) -> tuple[HostRow, ...]:
+    return make_rows(await asyncio.to_thread(load_hosts, paths.hosts_yaml), time.time())
 
 
 async def _read_models(paths: Paths) -> tuple[ModelRow, ...]:
@@ -196,6 +193,10 @@ def needs(
         for host in hosts
         if host.state == "refused" or (host.state == "down" and host.jobs)
     ]
+    changed = [host.name for host in hosts if host.changed]
+    if changed:
+        names = ", ".join(changed[:4]) + (" …" if len(changed) > 4 else "")
+        found.append(Need(f"the hosts file has changed ({names}): reload it", changed[0], "hosts", "warning"))
     found += [Need(f"{row.config}: {row.note}", row.config, "pulse", "warning") for row in configs if row.note]
     return tuple(found)
 

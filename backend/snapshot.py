@@ -23,6 +23,8 @@ JobState = Literal[
     "unknown",  # the host cannot say how it ended
 ]
 ENDED: frozenset[str] = frozenset({"done", "failed", "cancelled", "skipped", "blocked"})
+BUSY: frozenset[str] = frozenset({"placing", "running", "collecting", "cancelling"})
+"""States of jobs that take a place on a host."""
 
 DataStatus = Literal["empty", "scaling", "ready", "unknown"]
 
@@ -252,7 +254,7 @@ class HostRow:
     latency_ms: float | None = None
     samples: tuple[HostSample, ...] = ()  # oldest first
     troubles: tuple[HostTrouble, ...] = ()  # newest first
-    changed: tuple[str, ...] = ()  # how its settings differ from those that the supervisor goes by
+    changed: tuple[str, ...] = ()  # how the hosts file differs from what the supervisor goes by
 
     @property
     def ready(self) -> bool:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import LockedError, RefusedError, RingRiftError
+from backend.fleet import reading
 from backend.fleet.hosts import load_hosts
 from backend.fleet.watch import Watch
 from backend.jobs.keeper import Keeper, SupersededError
@@ -50,6 +51,7 @@ HANDLERS: dict[str, str] = {
     "hosts.drain": "backend.fleet.plans:apply_drain",
     "hosts.enrol": "backend.fleet.plans:apply_enrol",
     "hosts.probe": "backend.fleet.plans:apply_probe",
+    "hosts.reload": "backend.fleet.reload:apply_reload",
     "hosts.undrain": "backend.fleet.plans:apply_undrain",
     "registry.archive": "backend.registry.archive:apply_archive",
 }
@@ -57,6 +59,7 @@ HANDLERS: dict[str, str] = {
 
 GUARDS: dict[str, str] = {
     "host": "backend.fleet.plans:guard_host",
+    "hosts": "backend.fleet.reload:guard_hosts",
     "job": "backend.jobs.plans:guard_job",
     "model": "backend.supervisor:guard_model",
 }
@@ -231,6 +234,7 @@ class Supervisor:
 
 async def _main(paths: Paths, lock: FileLock, ready: Callable[[], None]) -> None:
     async with await StateStore.open(paths) as store:
+        await asyncio.to_thread(reading.begin, paths)
         epoch = await store.begin_supervision()
         log.info("supervisor of %s: pid %d, epoch %d", paths.root, os.getpid(), epoch)
         owner = await store.owner()
@@ -248,6 +252,8 @@ async def _main(paths: Paths, lock: FileLock, ready: Callable[[], None]) -> None
             loop.add_signal_handler(number, leave)
         try:
             await supervisor.run(ready)
+            if paths.console.exists():
+                await asyncio.to_thread(reading.end, paths)
         finally:
             await roster.close()
             log.info("supervisor of %s: stopped, jobs go on", paths.root)

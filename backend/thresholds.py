@@ -1,7 +1,7 @@
 """Every number of the model lifecycle, with its source, overridable per config.
 
 Sources: "contract" is the project's own statement of the lifecycle; "reference" is the public RingRift ai-service
-documentation of March 2026.
+documentation of March 2026; "ours" are the numbers that statistics need and neither gives.
 """
 
 from __future__ import annotations
@@ -34,6 +34,20 @@ class Thresholds:
     reject_games: int = 100
     anchor_elo: float = 1500.0
     """Rating of Heuristic, which pins the scale of every config (contract)."""
+    gauntlet_random_clear: float = 0.94
+    """Rate that the sequential test sets against ``gauntlet_random``: so good a model passes with 95 % (ours)."""
+    gauntlet_heuristic_clear: float = 0.70
+    """The same against ``gauntlet_heuristic`` (ours)."""
+    production_random_clear: float = 0.97
+    production_heuristic_clear: float = 0.70
+    staging_elo_clear: float = 50.0
+    """Elo above the champion that the sequential test sets against equality (ours)."""
+    sequential_error: float = 0.05
+    """Both error probabilities of a sequential test (ours)."""
+    sequential_games: int = 400
+    """Games at which a sequential test ends; undecided is not passed (ours)."""
+    crash_share: float = 0.01
+    """Share of crashed games above which a verdict is invalid (ours)."""
     archive_days: float = 7.0
     """Age without promotion after which a model is archived (contract)."""
     archive_experiment_days: float = 3.0

@@ -27,6 +27,7 @@ PICTURES: dict[str, tuple[str, ...]] = {
     "hosts": ("2",),
     "host": ("2", "d"),
     "jobs": ("3",),
+    "job": ("3", "d"),
     "log": ("3", "l"),
     "models": ("4",),
     "model": ("4", "d"),
@@ -34,7 +35,7 @@ PICTURES: dict[str, tuple[str, ...]] = {
 }
 """Pictures and the keys that lead there from Pulse."""
 SIZES = {"80x24": (80, 24), "160x50": (160, 50)}
-ONLY_NARROW = {"model", "host", "help", "plan"}
+ONLY_NARROW = {"model", "host", "job", "help", "plan"}
 
 
 async def take(root: Path, name: str, size: tuple[int, int], target: Path, *, plain: bool = False) -> None:

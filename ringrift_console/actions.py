@@ -125,6 +125,10 @@ def _can_undrain(snapshot: Snapshot, subject: str | None) -> str | None:
     return "it is not drained" if host.drained is None else None
 
 
+def _can_reload(snapshot: Snapshot, subject: str | None) -> str | None:
+    return None if any(host.changed for host in snapshot.hosts) else "the hosts file has not changed"
+
+
 def _needs_job(snapshot: Snapshot, subject: str | None) -> str | None:
     return None if find_job(snapshot, subject) else "no job is selected"
 
@@ -292,6 +296,7 @@ ACTIONS: tuple[Action, ...] = (
             Param("job", "job id, or the start of one", metavar="JOB"),
             Param("--follow", "go on until the job ends", type="flag", aliases=("-f",)),
             Param("--tail", "only the last N lines", type="int", metavar="N"),
+            JSON,
         ),
         run=f"{_JOBS}:logs",
         key="l",
@@ -523,6 +528,19 @@ ACTIONS: tuple[Action, ...] = (
         scope="hosts",
         tier=Tier.PLAN,
         available=_can_undrain,
+    ),
+    Action(
+        "hosts.reload",
+        "Let the supervisor go by the hosts file as it is now; the plan shows what changes",
+        "reload…",
+        verb=("hosts", "reload"),
+        params=(HOSTS_FILE, WAIT, DRY_RUN, JSON),
+        run=f"{_HOSTS}:reload",
+        plan="backend.fleet.reload:plan_reload",
+        key="R",
+        scope="hosts",
+        tier=Tier.PLAN,
+        available=_can_reload,
     ),
     Action(
         "hosts.shell",

@@ -75,6 +75,7 @@ def _objects(app: ConsoleApp, action: Action, words: list[str]) -> list[str]:
     snapshot = app.snapshot
     return {
         "config": [config.key for config in CONFIGS],
+        "host": [host.name for host in snapshot.hosts],
         "job": [job.id for job in snapshot.jobs],
         "model": [model.label for model in snapshot.models],
         "state": sorted({job.state for job in snapshot.jobs}),

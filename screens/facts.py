@@ -64,21 +64,23 @@ def job_facts(app: ConsoleApp, job: JobRow) -> list[Fact]:
     facts: list[Fact] = [
         ("state", state_span(app.look, job.state)),
         *([("why", (job.why, "warn"))] if job.why else []),
-        *([("silent", (silent, "warn"))] if (silent := silence(job, clock.long)) else []),
+    ]
+    if job.state == "unknown" and job.attempts:
+        facts += [("Why the outcome is unknown", None), *derivation(job.attempts[-1], clock.long)]
+        facts += [("Ways out", None), *(_way_out(app, job, way) for way in ways_out(job)), ("Job", None)]
+    elif silent := silence(job, clock.long):
+        facts.append(("silent", (silent, "warn")))
+    facts += [
         *(("no place", f"{' '.join(hosts)}: {reason}") for reason, hosts in job.waits),
         ("kind", f"{job.kind} {job.config}"),
-        ("title", job.title),
+        *([("title", job.title)] if job.title != f"{job.kind} {job.config}" else []),
         ("pipeline", job.pipeline or "-"),
         ("host", job.host or "-"),
         ("created", clock.long(job.created_at)),
         ("started", clock.long(job.started_at)),
         ("ended", clock.long(job.ended_at)),
-        ("exit code", "-" if job.exit_code is None else str(job.exit_code)),
+        *_attempts(app, job),
     ]
-    if job.state == "unknown" and job.attempts:
-        facts += [("Why the outcome is unknown", None), *derivation(job.attempts[-1], clock.long)]
-        facts += [("Ways out", None), *(_way_out(app, job, way) for way in ways_out(job))]
-    facts += _attempts(app, job)
     if progress is not None:
         facts += [("Progress", None), ("done", amount(job)), ("rate", rate(job)), ("left", eta(job))]
         facts += [("message", progress.message)] if progress.message else []

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from textual.app import SuspendNotSupported
-from textual.containers import Horizontal, Vertical
-from textual.widget import Widget
 
 from backend.errors import RingRiftError
 from backend.fleet.doctor import findings
 from backend.fleet.hosts import load_hosts
 from backend.fleet.shell import shell_argv
 from backend.fleet.store import find_host as host_in_file
-from backend.snapshot import HostRow, HostSample, Snapshot
+from backend.snapshot import BUSY, HostRow, HostSample, Snapshot
 from backend.text import size_text
-from ringrift_console.actions import find_host
-from ringrift_console.widgets.line import Bar, Lines, Span
-from ringrift_console.widgets.table import Column, Table
+from ringrift_console.actions import BY_NAME, find_host
+from ringrift_console.keymap import key_text
+from ringrift_console.widgets.line import Span
+from ringrift_console.widgets.table import Column
 from screens.base import BaseScreen
-from screens.cells import UNKNOWN, state_span
+from screens.cells import UNKNOWN, progress_text, state_span
 from screens.detail import DetailScreen
-from screens.facts import Fact, to_lines
+from screens.facts import Fact
+from screens.listing import ListScreen
 
 SPARK = 30
 
@@ -50,70 +50,46 @@ class HostActions(BaseScreen):
             self.say(f"back from {self.subject}" + (f", exit code {code}" if code else ""))
 
 
-class HostsScreen(HostActions):
-    """The table of hosts; on a wide screen all about the one under the cursor beside it."""
+class HostsScreen(HostActions, ListScreen[HostRow]):
+    """The table of hosts."""
 
     KIND = "hosts"
     TITLE = "Hosts"
+    NOUN = "host"
+    EMPTY = "hosts.yaml cannot be read"
 
-    def body(self) -> Iterable[Widget]:
-        with Horizontal(classes="body"):
-            with Vertical(id="list-pane"):
-                yield Table(self._columns(), lambda host: host.name, id="hosts", empty="hosts.yaml cannot be read")
-            with Vertical(id="side-pane", classes="wide-only"):
-                yield Bar(id="facts-title", classes="title")
-                yield Lines(id="facts")
+    def items(self, snapshot: Snapshot) -> Sequence[HostRow]:
+        return snapshot.hosts
 
-    def on_mount(self) -> None:
-        self.main_table.focus()
+    def called(self, item: HostRow) -> str:
+        return item.name
 
-    def _columns(self) -> list[Column[HostRow]]:
+    def facts(self, item: HostRow) -> list[Fact]:
+        return host_facts(self, item)
+
+    def columns(self) -> list[Column[HostRow]]:
         look = self.app.look
         return [
             Column(
-                "HOST", lambda host: host.name, 10, flex=2,
+                "HOST", self._host, 10, flex=2,
                 find=lambda host: f"{host.name} {' '.join(host.groups)}", sort=lambda host: host.name,
             ),
             Column("STATE", lambda host: state_span(look, state_word(host)), 9, find=state_word, sort=state_word),
             Column("ROLE", lambda host: host.role or UNKNOWN, 8, flex=1, find=lambda host: host.role, sort=_role),
             Column("GPUS", _gpus, 6, align="right", sort=lambda host: len(_newest(host).gpus)),
             Column("MEM", _percent(_memory), 4, align="right", sort=_memory),
-            Column("DISK", _disk, 7, align="right", sort=lambda host: _newest(host).disk_free),
+            Column("DISK FREE", _disk, 9, align="right", sort=lambda host: _newest(host).disk_free),
             Column("LOAD", _load, 5, align="right", sort=lambda host: _newest(host).load),
             Column("JOBS", lambda host: f"{host.jobs}/{host.slots}", 5, align="right", sort=lambda host: host.jobs),
             Column("AGE", self._age, 4, align="right", sort=lambda host: host.seen_at),
         ]  # fmt: skip
 
+    def _host(self, host: HostRow) -> Span:
+        """The host, marked when the hosts file has changed about it."""
+        return (f"{host.name}{self.app.look.glyphs.attention}", "warn") if host.changed else (host.name, "text")
+
     def _age(self, host: HostRow) -> Span:
         return self.app.clock.age(host.seen_at), "dim"
-
-    @property
-    def main_table(self) -> Table[HostRow]:
-        return self.query_one("#hosts", Table)
-
-    @property
-    def subject(self) -> str | None:
-        current = self.main_table.current if self.is_mounted else None
-        return current.name if current else None
-
-    def show_snapshot(self, snapshot: Snapshot) -> None:
-        self.main_table.show(snapshot.hosts)
-        self._show_facts()
-
-    def update_chrome(self) -> None:
-        super().update_chrome()
-        if self.is_mounted:
-            self._show_facts()
-
-    def _show_facts(self) -> None:
-        if not self.wide:
-            return
-        host = self.main_table.current
-        lines = self.query_one("#facts", Lines)
-        width = max(20, lines.size.width)
-        text = f" {host.name} " if host else " No host "
-        self.query_one("#facts-title", Bar).show([(text, "title")], rule=True)
-        lines.show(to_lines(host_facts(self, host), self.app.look, width) if host else ())
 
     async def do_open(self) -> None:
         self.do_hosts_show()
@@ -180,10 +156,17 @@ def gpu_share(sample: HostSample) -> float | None:
     return sum(known) / len(known) / 100 if known else None
 
 
+def _role_of(host: HostRow, share: float | None = None) -> str:
+    """Values of a host that does not answer are of another time; what is nearly used up stands out."""
+    if host.state != "up":
+        return "dim"
+    return "warn" if share is not None and share >= 0.9 else "text"
+
+
 def _percent(value: Callable[[HostRow], float | None]) -> Callable[[HostRow], Span]:
     def cell(host: HostRow) -> Span:
         share = value(host)
-        return (UNKNOWN, "dim") if share is None else (f"{100 * share:.0f}%", "warn" if share >= 0.9 else "text")
+        return (UNKNOWN, "dim") if share is None else (f"{100 * share:.0f}%", _role_of(host, share))
 
     return cell
 
@@ -192,12 +175,12 @@ def _disk(host: HostRow) -> Span:
     free, share = _newest(host).disk_free, disk_share(_newest(host))
     if free is None:
         return UNKNOWN, "dim"
-    return size_text(free).replace(".0 ", " "), "warn" if share is not None and share >= 0.9 else "text"
+    return size_text(free).replace(".0 ", " "), _role_of(host, share)
 
 
 def _load(host: HostRow) -> Span:
     load = _newest(host).load
-    return (UNKNOWN, "dim") if load is None else (f"{load:.1f}", "text")
+    return (UNKNOWN, "dim") if load is None else (f"{load:.1f}", _role_of(host))
 
 
 def _gpus(host: HostRow) -> Span:
@@ -205,18 +188,19 @@ def _gpus(host: HostRow) -> Span:
     if not gpus:
         return UNKNOWN, "dim"
     busy = gpu_share(_newest(host))
-    return f"{len(gpus)}" + ("" if busy is None else f" {100 * busy:.0f}%"), "text"
+    return f"{len(gpus)}" + ("" if busy is None else f" {100 * busy:.0f}%"), _role_of(host)
 
 
 def host_facts(screen: BaseScreen, host: HostRow) -> list[Fact]:
     """Everything known of one host: how it is, its course, what is missing there, what went wrong."""
     app, clock, sample = screen.app, screen.app.clock, _newest(host)
     word, role = state_span(app.look, state_word(host))
+    reload = key_text(app.keymap.key(BY_NAME["hosts.reload"])) or "ringrift hosts reload"
     facts: list[Fact] = [
         ("state", (word, role)),
         *([("why", (host.why, "warn"))] if host.why else []),
         *([("drained", (host.drained, "warn"))] if host.drained is not None else []),
-        *[("changed", (f"{change}; the supervisor goes by the old value", "warn")) for change in host.changed],
+        *[("changed", (f"{change}; not used before a reload ({reload})", "warn")) for change in host.changed],
         ("address", host.address or "this machine"),
         ("role", host.role or UNKNOWN),
         *([("groups", " ".join(host.groups))] if host.groups else []),
@@ -226,8 +210,10 @@ def host_facts(screen: BaseScreen, host: HostRow) -> list[Fact]:
         ("latency", UNKNOWN if host.latency_ms is None else f"{host.latency_ms:.0f} ms for a whole answer"),
         ("seen", clock.long(host.seen_at)),
     ]
+    facts += _jobs(screen, host)
     if host.samples:
-        facts += [("Resources", None), *_resources(screen, host, sample)]
+        now = "Resources" if host.state == "up" else f"Resources as last told, {clock.ago(sample.at)}"
+        facts += [(now, None), *_resources(screen, host, sample)]
     if host.facts_at is not None:
         facts += [("Set-up", None)]
         for found in findings(host.facts, sample if host.samples else None):
@@ -237,6 +223,18 @@ def host_facts(screen: BaseScreen, host: HostRow) -> list[Fact]:
     if host.troubles:
         facts += [("Last errors", None)]
         facts += [(clock.short(trouble.at), (trouble.text, "text")) for trouble in host.troubles]
+    return facts
+
+
+def _jobs(screen: BaseScreen, host: HostRow) -> list[Fact]:
+    """What was placed there and has not ended, as far as that is known."""
+    look = screen.app.look
+    there = [job for job in screen.app.snapshot.jobs if job.host == host.name and job.state in (*BUSY, "unknown")]
+    facts: list[Fact] = [("Jobs there", None)] if there else []
+    for job in there:
+        word, role = state_span(look, job.state)
+        silent = f", not heard since {screen.app.clock.short(job.silent_since)}" if job.silent_since else ""
+        facts.append((job.id, (f"{word}  {job.kind} {job.config}  {progress_text(look, job, 8)}{silent}", role)))
     return facts
 
 

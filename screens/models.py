@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from textual.containers import Horizontal, Vertical
-from textual.widget import Widget
+from collections.abc import Sequence
 
 from backend.snapshot import ModelRow, Snapshot
 from backend.text import size_text
-from ringrift_console.widgets.line import Bar, Lines, Span
-from ringrift_console.widgets.table import Column, Table
-from screens.base import BaseScreen
+from ringrift_console.widgets.line import Span
+from ringrift_console.widgets.table import Column
 from screens.cells import against, count, gauntlet_target, state_span, win_span
-from screens.facts import model_facts, to_lines
+from screens.facts import Fact, model_facts
+from screens.listing import ListScreen
 
 
-class ModelsScreen(BaseScreen):
-    """The table of models; on a wide screen all about the one under the cursor beside it."""
+class ModelsScreen(ListScreen[ModelRow]):
+    """The table of models."""
 
     KIND = "models"
     TITLE = "Models"
+    NOUN = "model"
+    EMPTY = "no models yet; a pipeline registers the first (1, then p)"
 
-    def body(self) -> Iterable[Widget]:
-        with Horizontal(classes="body"):
-            with Vertical(id="list-pane"):
-                yield Table(
-                    self._columns(), lambda model: model.sha256, id="models",
-                    empty="no models yet; a pipeline registers the first (1, then p)",
-                )  # fmt: skip
-            with Vertical(id="side-pane", classes="wide-only"):
-                yield Bar(id="facts-title", classes="title")
-                yield Lines(id="facts")
+    def items(self, snapshot: Snapshot) -> Sequence[ModelRow]:
+        return snapshot.models
 
-    def on_mount(self) -> None:
-        self.main_table.focus()
+    def called(self, item: ModelRow) -> str:
+        return item.label
 
-    def _columns(self) -> list[Column[ModelRow]]:
+    def identity(self, item: ModelRow) -> str:
+        return item.sha256
+
+    def facts(self, item: ModelRow) -> list[Fact]:
+        return model_facts(self.app, item)
+
+    def columns(self) -> list[Column[ModelRow]]:
         look = self.app.look
         return [
             Column(
@@ -67,34 +64,6 @@ class ModelsScreen(BaseScreen):
 
     def _sha(self, model: ModelRow) -> Span:
         return (model.sha256[:8], "dim") if model.present else ("missing", "bad")
-
-    @property
-    def main_table(self) -> Table[ModelRow]:
-        return self.query_one("#models", Table)
-
-    @property
-    def subject(self) -> str | None:
-        current = self.main_table.current if self.is_mounted else None
-        return current.label if current else None
-
-    def show_snapshot(self, snapshot: Snapshot) -> None:
-        self.main_table.show(snapshot.models)
-        self._show_facts()
-
-    def update_chrome(self) -> None:
-        super().update_chrome()
-        if self.is_mounted:
-            self._show_facts()
-
-    def _show_facts(self) -> None:
-        if not self.wide:
-            return
-        model = self.main_table.current
-        lines = self.query_one("#facts", Lines)
-        width = max(20, lines.size.width)
-        text = f" {model.label} " if model else " No model "
-        self.query_one("#facts-title", Bar).show([(text, "title")], rule=True)
-        lines.show(to_lines(model_facts(self.app, model), self.app.look, width) if model else ())
 
     async def do_open(self) -> None:
         self.do_registry_info()

@@ -24,6 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "backend.evaluation": COMMON
     | {"backend.evaluation", "backend.players", "backend.rules", "backend.registry", "backend.training"},
     "backend.evaluation.statistics": set(),
+    "backend.evaluation.stats": {"backend.evaluation.stats"},
+    "backend.evaluation.verdict": {"backend.thresholds", "backend.evaluation.stats", "backend.evaluation.statistics"},
     "backend.state": COMMON | {"backend.state"},
     "backend.fleet": COMMON | {"backend.fleet", "backend.state"},
     "backend.registry": COMMON | {"backend.registry", "backend.state"},
@@ -100,6 +102,7 @@ def test_the_backend_knows_no_screen_and_only_one_module_knows_ssh(module: str, 
     [
         "from ringrift_console.cli import build_parser; build_parser()",
         "import backend.overview",
+        "import backend.evaluation.verdict",
         "import backend.supervisor",
         "import ringrift_console.verbs.jobs, ringrift_console.verbs.registry, ringrift_console.verbs.status",
     ],

@@ -202,7 +202,8 @@ def _host(name: yaml.Node, body: yaml.Node, seen: set[str], notes: list[str], so
             "a host name has letters, digits, '.', '_' and '-'", where=f"{source} line {line}", hint="rename the host"
         )
     if name.value in seen:
-        raise SettingsError(f"host '{name.value}' stands twice", where=f"{source} line {line}")
+        where = f"{source} line {line}"
+        raise SettingsError(f"host '{name.value}' stands twice", where=where, hint="rename or remove one of them")
     if isinstance(body, yaml.ScalarNode) and body.tag.endswith(":null"):
         return Host(name.value, line=line)
     _expect(body, yaml.MappingNode, f"host '{name.value}' must be a mapping", source)

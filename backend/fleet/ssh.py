@@ -173,8 +173,9 @@ class SshPool:
     its enrolled key or its key file change, or :meth:`forget` is called.
     """
 
-    def __init__(self, paths: Paths, limits: Limits | None = None) -> None:
+    def __init__(self, paths: Paths, limits: Limits | None = None, *, hosts_file: Path | None = None) -> None:
         self.paths = paths
+        self.hosts_file = hosts_file or paths.hosts_yaml
         self.limits = limits or Limits()
         self._links: dict[str, _Link] = {}
         self._connects = asyncio.Semaphore(self.limits.connects)
@@ -265,7 +266,8 @@ class SshPool:
             async with self._connects, asyncio.timeout(self.limits.connect_s + self.limits.login_s):
                 found = await asyncssh.get_server_host_key(_address(host), host.settings.get("ssh_port", ()), **tunnel)
         except (OSError, asyncssh.Error) as error:
-            raise HostUnreachable("cannot fetch the host key", where=_where(host), hint=_reason(error)) from error
+            hint = f"{_reason(error)}; is it up, and are ssh_host and ssh_port right?"
+            raise HostUnreachable("cannot fetch the host key", where=_where(host), hint=hint) from error
         if found is None:
             raise HostUnreachable("the host shows no key", where=_where(host))
         key = HostKey.parse(found.export_public_key().decode("ascii"), _where(host))
@@ -406,7 +408,7 @@ class SshPool:
         """The host that the way leads through, by its name in hosts.yaml; its one connection serves all behind it."""
         if host.settings.get("proxy_jump") is None:
             return None
-        return jumps(host, await asyncio.to_thread(load_hosts, self.paths.hosts_yaml))[0]
+        return jumps(host, await asyncio.to_thread(load_hosts, self.hosts_file))[0]
 
     async def drop(self, name: str) -> None:
         """Ends the connection to a host, e.g. when it was taken out of hosts.yaml."""
@@ -446,14 +448,19 @@ def classify(error: Exception, host: Host) -> RingRiftError:
                 hint=f"ringrift hosts enrol {host.name}",
             )
         case asyncssh.PermissionDenied() | asyncssh.IllegalUserName():
-            return LoginRefused("the host refuses the login", where=where, hint="check ssh_user and ssh_key")
+            user = _user(host) or "the one of ~/.ssh/config"
+            key = host.settings.get("ssh_key") or "those of ~/.ssh/config and ssh-agent"
+            hint = f"check ssh_user, now {user}, and ssh_key, now {key}"
+            return LoginRefused("the host refuses the login", where=where, hint=hint)
         case asyncssh.KeyImportError() | asyncssh.KeyEncryptionError():
             return LoginRefused("the key file cannot be used", where=where, hint=f"{reason}; use ssh-agent")
         case asyncssh.ConfigParseError():
             return LoginRefused("~/.ssh/config cannot be understood", where=where, hint=reason)
         case TimeoutError():
             return HostUnreachable("no answer", where=where, hint="is it up, and is the port right?")
-    return HostUnreachable("cannot connect", where=where, hint=reason)
+    return HostUnreachable(
+        "cannot connect", where=where, hint=f"{reason}; is it up, and are ssh_host and ssh_port right?"
+    )
 
 
 def _address(host: Host) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from backend.errors import NotFoundError
 from backend.fleet.hosts import Host, Hosts, load_hosts
 from backend.fleet.known_hosts import HostKey, enrolled_keys
 from backend.fleet.probe import Report, sample_of
+from backend.fleet.reading import changed_settings, load_in_use
 from backend.snapshot import HostRow, HostSample, HostState, HostTrouble
 from backend.state.db import Row, Transaction
 from backend.state.store import StateStore, add_event, moment
@@ -36,16 +37,20 @@ OFF = frozenset({"retired", "archived", "offline"})
 async def host_rows(store: StateStore, hosts: Hosts | None = None) -> tuple[HostRow, ...]:
     """All hosts of the hosts file (or of ``hosts``), in its order, with what is known of them.
 
+    Those that were taken out of the file and that a supervisor still goes by come last.
+
     Raises:
         SettingsError: the hosts file cannot be understood.
     """
+    used = None
     if hosts is None:
         hosts = await asyncio.to_thread(load_hosts, store.paths.hosts_yaml)
+        used = await asyncio.to_thread(load_in_use, store.paths)
     keys = await asyncio.to_thread(enrolled_keys, store.paths.console / KNOWN_HOSTS)
     async with store.database.read() as db:
         records = {row["name"]: row for row in await db.all("SELECT * FROM hosts")}
         samples = await _samples(db)
-    return make_rows(hosts, time.time(), records, samples, keys)
+    return make_rows(hosts, time.time(), records, samples, keys, used)
 
 
 def make_rows(
@@ -54,10 +59,18 @@ def make_rows(
     records: Mapping[str, Row] = MappingProxyType({}),
     samples: Mapping[str, tuple[HostSample, ...]] = MappingProxyType({}),
     keys: Mapping[str, HostKey] = MappingProxyType({}),
+    used: Hosts | None = None,
 ) -> tuple[HostRow, ...]:
-    """Rows from the file, the time (unix seconds), the database and the enrolled keys."""
-    return tuple(
-        _row(host, records.get(host.name), samples.get(host.name, ()), keys.get(host.name), now) for host in hosts.hosts
+    """Rows from the file, the time (unix seconds), the database, the enrolled keys, and the hosts in use."""
+
+    def row(host: Host, changed: tuple[str, ...]) -> HostRow:
+        name = host.name
+        return _row(host, records.get(name), samples.get(name, ()), keys.get(name), now, changed)
+
+    gone = [host for host in used.hosts if hosts.get(host.name) is None] if used is not None else []
+    return (
+        *(row(host, () if used is None else changed_settings(host, used)) for host in hosts.hosts),
+        *(row(host, ("taken out of the hosts file",)) for host in gone),
     )
 
 
@@ -74,13 +87,19 @@ def find_host(hosts: Hosts, name: str) -> Host:
     return host
 
 
-def _row(host: Host, record: Row | None, samples: tuple[HostSample, ...], key: HostKey | None, now: float) -> HostRow:
+def _row(
+    host: Host,
+    record: Row | None,
+    samples: tuple[HostSample, ...],
+    key: HostKey | None,
+    now: float,
+    changed: tuple[str, ...],
+) -> HostRow:
     settings = host.settings
     facts = json.loads(record["facts"]) | json.loads(record["code"]) if record else {}
     state, why = host_state(host, record, key is not None, now)
     drained = json.loads(record["drained"]) if record and record["drained"] else None
     troubles = json.loads(record["troubles"]) if record else []
-    read = json.loads(record["settings"]) if record and record["settings"] else None
     return HostRow(
         name=host.name,
         state=state,
@@ -99,7 +118,7 @@ def _row(host: Host, record: Row | None, samples: tuple[HostSample, ...], key: H
         latency_ms=record["latency_ms"] if record else None,
         samples=samples,
         troubles=tuple(HostTrouble(datetime.fromtimestamp(at, UTC), text) for at, text in troubles),
-        changed=() if read is None else changed_settings(read, settings),
+        changed=changed,
     )
 
 
@@ -130,19 +149,6 @@ def host_state(host: Host, record: Row | None, enrolled: bool, now: float) -> tu
     if state == "up" and now - record["seen_at"] > STALE_S:
         return "unknown", "its last answer is too old: is the supervisor running?"
     return state, record["why"]
-
-
-def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """What differs between two readings of a host's settings, ``key: old -> new``."""
-    return tuple(
-        f"{key}: {_word(before.get(key))} -> {_word(after.get(key))}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    )
-
-
-def _word(value: Any) -> str:
-    return "not set" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 async def _samples(db: Transaction) -> dict[str, tuple[HostSample, ...]]:
@@ -253,14 +259,6 @@ async def drained_hosts(store: StateStore) -> frozenset[str]:
     """Names of the hosts that get no new jobs."""
     async with store.database.read() as db:
         return frozenset(row["name"] for row in await db.all("SELECT name FROM hosts WHERE drained IS NOT NULL"))
-
-
-async def record_settings(store: StateStore, hosts: Iterable[Host]) -> None:
-    """Stores the settings that the supervisor goes by, so that readers can tell what has changed since."""
-    async with store.database.write(silent=True) as db:
-        for host in hosts:
-            await _ensure(db, host.name)
-            await db.run("UPDATE hosts SET settings = ? WHERE name = ?", (json.dumps(host.settings), host.name))
 
 
 async def _ensure(db: Transaction, name: str) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from backend.errors import RingRiftError
 from backend.fleet.hosts import Host, Hosts, load_hosts
 from backend.fleet.look import look_at_all
+from backend.fleet.reading import hosts_in_use
 from backend.fleet.remote import Remote
-from backend.fleet.store import OFF, host_rows, record_settings
+from backend.fleet.store import OFF, host_rows
 from backend.paths import Paths
 from backend.state.store import StateStore
 
@@ -104,16 +105,14 @@ class Watch:
         return self._own
 
     async def _read_hosts(self) -> Hosts | None:
-        """The hosts file as it is now; with a mistake in it, as it was last."""
+        """The hosts in use; with a mistake in their file, as they were last."""
         try:
-            hosts = await asyncio.to_thread(load_hosts, self.paths.hosts_yaml)
+            hosts = await asyncio.to_thread(load_hosts, hosts_in_use(self.paths))
         except RingRiftError as error:
             self._complain(error.line())
             return self._hosts
         self._complaint = ""
-        if hosts != self._hosts:
-            self._hosts = hosts
-            await record_settings(self.store, hosts.hosts)
+        self._hosts = hosts
         return hosts
 
     def _complain(self, text: str) -> None:

@@ -537,7 +537,8 @@ def start(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     assert isinstance(key, str)
     kind = filesystem_of(root if os.path.isdir(root) else os.path.dirname(os.path.abspath(root)))
     if kind in NETWORK_FILESYSTEMS:
-        raise AgentError("place", "locks cannot be trusted on %s: %s" % (kind, root))
+        mend = "point storage_paths.agent in hosts.yaml to a local disk"
+        raise AgentError("place", "locks cannot be trusted on %s: %s (%s)" % (kind, root, mend))
     check_epoch(root, spec.get("owner"), request.get("epoch"))
     os.makedirs(folder, mode=0o700, exist_ok=True)
     held = take_lock(os.path.join(folder, "start.lock"), START_WAIT_S)
@@ -801,8 +802,15 @@ def answer(root: str, request: Any) -> Dict[str, Any]:
     except AgentError as error:
         return {"id": number, "error": error.kind, "message": str(error)}
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return {"id": number, "error": "resource" if full else "failed", "message": str(error)}
+        kind, message = failure_of(error, root)
+        return {"id": number, "error": kind, "message": message}
+
+
+def failure_of(error: OSError, root: str) -> Tuple[str, str]:
+    """The kind of an :class:`AgentError` and the message for it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "resource", "the disk of %s is full, free some space there: %s" % (root, error)
+    return "failed", str(error)
 
 
 def serve(root: str) -> int:
@@ -882,10 +890,13 @@ class Runner:
             about = dict(identity(os.getpid()), containment=self.containment, gpus=sorted(self.gpus))
             write_json(self.path("runner.json"), about)
             claimed = self._spawn()
-        except (AgentError, OSError) as error:
-            kind = "resource" if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else "failed"
+        except AgentError as error:
             os.close(lock)  # first, so that whoever started us does not see it as being started
-            self.tell((getattr(error, "kind", kind), str(error)))
+            self.tell((error.kind, str(error)))
+            return 1
+        except OSError as error:
+            os.close(lock)
+            self.tell(failure_of(error, self.root))
             return 1
         self.tell(None)
         if not claimed:

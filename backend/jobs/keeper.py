@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from backend.errors import RingRiftError
 from backend.fleet.checkout import closed_reason, lacking
 from backend.fleet.hosts import THIS_MACHINE, Host, Hosts, load_hosts
+from backend.fleet.reading import hosts_in_use
 from backend.jobs import store as rows
 from backend.jobs.check import Check, Checks
 from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError, UnreachableError
@@ -231,8 +232,8 @@ class Keeper:
         await rows.mark_acknowledged(self.store, keys)
 
     async def _slots(self, kinds: Collection[str]) -> tuple[HostSlots, ...]:
-        """Where jobs of these kinds may run, read again when the hosts file has changed; mistakes change nothing."""
-        path = self.paths.hosts_yaml
+        """Where jobs of these kinds may run, read again when the file in use has changed; mistakes change nothing."""
+        path = hosts_in_use(self.paths)
         try:
             about = await asyncio.to_thread(path.stat)
             version = (about.st_mtime_ns, about.st_size)

@@ -86,7 +86,7 @@ class Observation:
     log_size: int = 0
     started_at: float | None = None  # on the host's clock, for display
     ended_at: float | None = None
-    evidence: dict[str, Any] = field(default_factory=dict)  # see agent.examine
+    evidence: dict[str, Any] = field(default_factory=dict)  # what the phase follows from; see agent.examine
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,8 @@ def _gather(inputs: Sequence[Input], held: Path) -> dict[str, tuple[Path, str]]:
     files = {}
     for one in inputs:
         if not one.path.is_file():
-            raise NotFoundError("an input is not there", where=str(one.path))
+            hint = "make it, then ringrift jobs retry"
+            raise NotFoundError("an input is not there", where=str(one.path), hint=hint)
         source = one.path
         if one.kind == "sqlite":
             held.mkdir(parents=True, exist_ok=True)

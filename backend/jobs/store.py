@@ -410,18 +410,37 @@ _ATTEMPT_ROWS = (
 
 
 def _attempt_row(row: Row) -> AttemptRow:
+    return _attempt_of(*row)
+
+
+@lru_cache(maxsize=8192)  # most of them have ended and change no more
+def _attempt_of(
+    key: str,
+    job: str,
+    host: str,
+    phase: str,
+    reason: str,
+    exit: str | None,
+    evidence: str | None,
+    placed_at: float,
+    started_at: float | None,
+    seen_at: float | None,
+    ended_at: float | None,
+    unreachable_since: float | None,
+) -> AttemptRow:
+    """A row of :data:`_ATTEMPT_ROWS`, in the order of its columns."""
     return AttemptRow(
-        attempt=row["key"],
-        host=row["host"],
-        phase=row["phase"],
-        reason=row["reason"],
-        exit=json.loads(row["exit"]) if row["exit"] else None,
-        evidence=json.loads(row["evidence"]) if row["evidence"] else {},
-        placed_at=moment(row["placed_at"]),
-        started_at=moment(row["started_at"]),
-        seen_at=moment(row["seen_at"]),
-        ended_at=moment(row["ended_at"]),
-        unreachable_since=moment(row["unreachable_since"]),
+        attempt=key,
+        host=host,
+        phase=phase,
+        reason=reason,
+        exit=json.loads(exit) if exit else None,
+        evidence=json.loads(evidence) if evidence else {},
+        placed_at=moment(placed_at),
+        started_at=moment(started_at),
+        seen_at=moment(seen_at),
+        ended_at=moment(ended_at),
+        unreachable_since=moment(unreachable_since),
     )
 
 

@@ -12,6 +12,7 @@ from backend.configs import Config, parse_config
 from backend.errors import NotFoundError, UsageError
 from backend.fleet.checkout import lacking
 from backend.fleet.hosts import Host, Hosts, load_hosts
+from backend.fleet.reading import load_in_use
 from backend.jobs.pipelines import add_job
 from backend.jobs.placement import Asks, slots_of, unfit
 from backend.jobs.plans import resolve
@@ -22,6 +23,7 @@ from backend.jobs.recipes import (
     RUNTIMES,
     load_recipes,
     no_command,
+    recipe_of,
     title_of,
 )
 from backend.jobs.store import HostRecord, host_records
@@ -80,6 +82,11 @@ async def plan_submit(
     needs, revision, records = await _needed(paths, wished)
     warnings = _runtime_warnings(kind, params, made)
     warnings += _host_warnings(hosts, records, kind, Asks.of(params, host), host)
+    used = load_in_use(paths)
+    if host is not None and used is not None and used.get(host) is None:
+        warnings += (f"{host} is new in the hosts file: the job waits until ringrift hosts reload",)
+    if not needs:
+        _check_inputs(paths, kind, made, params)
     given = [*(("--host", host) if host else ()), *(("--priority", str(priority)) if priority else ())]
     given += ["--runtime", AI_SERVICE] if params.get("runtime") == AI_SERVICE and kind not in written else []
     given += [word for need in needs for word in ("--after", need.id)]
@@ -107,6 +114,18 @@ async def plan_submit(
         warnings=warnings,
         revision=revision,
     )  # fmt: skip
+
+
+def _check_inputs(paths: Paths, kind: str, config: Config, params: dict[str, Any]) -> None:
+    """That what a job reads is there, when no job before it could make it.
+
+    Raises:
+        NotFoundError: something is not.
+    """
+    for wanted in recipe_of(kind, params).inputs(paths, config.key, params):
+        if not wanted.path.is_file():
+            hint = "make it first, or name the job that makes it: --after JOB"
+            raise NotFoundError(f"{kind} jobs need a file that is not there", where=str(wanted.path), hint=hint)
 
 
 def _shown(params: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""``ringrift hosts list | show | probe | enrol | bootstrap | drain | undrain | shell``."""
+"""``ringrift hosts list | show | probe | enrol | bootstrap | drain | undrain | reload | shell``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def list_hosts(args: argparse.Namespace, paths: Paths) -> int:
         return Exit.DONE
     print(table(("HOST", "STATE", "ROLE", "GPUS", "MEMORY", "DISK FREE", "LOAD", "JOBS", "SEEN"), map(_line, rows)))
     for row in rows:
-        for note in (f"drained: {row.drained}" if row.drained is not None else "", row.why, *row.changed):
+        changed = [f"{change} (not used before ringrift hosts reload)" for change in row.changed]
+        for note in (f"drained: {row.drained}" if row.drained is not None else "", row.why, *changed):
             if note:
                 print(f"{row.name}: {note}", file=sys.stderr)
     for note in load_hosts(paths.hosts_yaml).notes:
@@ -125,7 +126,7 @@ def describe(row: HostRow) -> list[str]:
         "seen": f"{row.seen_at:%Y-%m-%d %H:%M:%S} UTC" if row.seen_at else "never",
     }
     lines = [f"{name:<10}{value}" for name, value in pairs.items()]
-    lines += [f"{'changed':<10}{change} (the supervisor goes by the old value)" for change in row.changed]
+    lines += [f"{'changed':<10}{change} (not used before ringrift hosts reload)" for change in row.changed]
     lines += [f"{'trouble':<10}{trouble.at:%Y-%m-%d %H:%M} UTC  {trouble.text}" for trouble in row.troubles]
     return lines + (doctor(row) if row.facts_at else [])
 
@@ -218,6 +219,15 @@ def undrain(args: argparse.Namespace, paths: Paths) -> int:
 
     _use(args)
     return carry_out(args, paths, plan_undrain(paths, host=args.host))
+
+
+def reload(args: argparse.Namespace, paths: Paths) -> int:
+    """Lets the supervisor go by the hosts file as it is now."""
+    from backend.fleet.reload import plan_reload
+    from ringrift_console.verbs.operations import carry_out
+
+    _use(args)
+    return carry_out(args, paths, plan_reload(paths))
 
 
 def shell(args: argparse.Namespace, paths: Paths) -> int:

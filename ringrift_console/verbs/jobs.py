@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import os
 import sys
@@ -248,10 +249,33 @@ def logs(args: argparse.Namespace, paths: Paths) -> int:
     """Prints a job's log; with ``--follow`` until the job has ended, through all its attempts."""
     if args.tail is not None and args.tail < 0:
         raise UsageError("--tail has to be at least 0", where=str(args.tail))
+    if args.json and args.follow:
+        raise UsageError("--json and --follow exclude each other", hint="JSON is the log as it is now")
+    if args.json:
+        found = asyncio.run(_found(paths, args.job))
+        values = [_log_object(paths, row, args.tail) for row in found]
+        print(to_json(values[0] if len(values) == 1 else values))
+        return Exit.DONE
     try:
         return asyncio.run(_logs(paths, args.job, args.tail, args.follow))
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
+
+
+def _log_object(paths: Paths, row: JobRow, tail: int | None) -> dict[str, Any]:
+    """The log of a job's last attempt as JSON; ``offset`` is the byte at which its first line here begins."""
+    offset, data = 0, b""
+    if row.log_path:
+        path = Path(row.log_path)
+        offset = 0 if tail is None else tail_offset(path, tail)
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read()
+    lines = data.decode("utf-8", "replace").split("\n")
+    return {
+        "job": row.id, "attempt": row.attempt, "state": row.state, "path": row.log_path, "offset": offset,
+        "next": offset + len(data), "lines": lines[:-1] if lines[-1] == "" else lines,
+    }  # fmt: skip
 
 
 async def _logs(paths: Paths, name: str, tail: int | None, follow: bool) -> int:

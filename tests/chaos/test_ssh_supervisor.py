@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from backend.fleet.hosts import Host
+from backend.fleet.reload import plan_reload
 from backend.jobs.pipelines import add_chain
 from backend.jobs.store import job_row, job_rows
 from backend.paths import Paths
+from backend.plans import Plan
 from backend.snapshot import ENDED, JobRow
 from backend.state.store import StateStore
 from backend.supervisor import ensure_running, running_pid, stop
@@ -41,6 +43,20 @@ async def chain(store: StateStore, *codes: str) -> list[str]:
     async with store.database.write() as db:
         _, jobs = await add_chain(db, "hex8_2p", wanted, {}, None)
     return list(jobs)
+
+
+async def reload(store: StateStore) -> Plan:
+    """Lets the supervisor go by the hosts file as it is now, without a restart."""
+    plan = await plan_reload(store.paths)
+    name = await store.submit(plan)
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            row = await store.operation(name)
+            assert row is not None and row.state not in ("failed", "refused"), row
+            if row.state == "done":
+                break
+            await asyncio.sleep(0.05)
+    return plan
 
 
 async def until(store: StateStore, name: str, good: Callable[[JobRow], bool]) -> JobRow:
@@ -98,7 +114,8 @@ async def test_a_host_that_falls_silent_holds_up_nobody_and_is_heard_again(
         await asyncio.to_thread(ensure_running, paths)
         await until(store, first, lambda row: row.state == "running")
         far.freeze()
-        describe(paths, far, near)  # read again without a restart
+        describe(paths, far, near)
+        await reload(store)
         codes = ["pass"] * 3
         rest = await chain(store, *codes)
         for name in rest:
@@ -119,9 +136,11 @@ async def test_a_host_taken_out_of_the_file_loses_no_job(paths: Paths, make_sshd
         await asyncio.to_thread(ensure_running, paths)
         await until(store, first, lambda row: row.state == "running")
         paths.hosts_yaml.write_text("hosts: {local: {}}\n")
+        assert "1 jobs are on alpha" in (await reload(store)).warnings[0]
         row = await until(store, first, lambda row: "does not answer" in row.why)
         assert row.state == "running"
         describe(paths, server)
+        await reload(store)
         assert (await until(store, first, lambda row: row.state in ENDED)).state == "done"
 
 

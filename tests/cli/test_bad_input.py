@@ -50,8 +50,9 @@ def ringrift(root: Path, *argv: str, limit: int | None = None) -> Outcome:
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
+    own = argv.index("--") if "--" in argv else len(argv)  # what follows are words of a job's command
     done = subprocess.run(
-        [sys.executable, "-m", "ringrift_console.cli", *argv, "--root", str(root)],
+        [sys.executable, "-m", "ringrift_console.cli", *argv[:own], "--root", str(root), *argv[own:]],
         cwd=REPO,
         capture_output=True,
         text=True,

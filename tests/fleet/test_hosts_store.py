@@ -24,6 +24,7 @@ from backend.fleet.plans import (
     plan_undrain,
 )
 from backend.fleet.probe import Clock, Report
+from backend.fleet.reading import begin
 from backend.fleet.remote import ThisMachine
 from backend.fleet.shell import shell_argv
 from backend.fleet.store import (
@@ -34,7 +35,6 @@ from backend.fleet.store import (
     host_rows,
     make_rows,
     record_report,
-    record_settings,
     record_trouble,
 )
 from backend.overview import read_snapshot
@@ -111,7 +111,6 @@ async def test_looks_that_come_round_leave_the_revision_alone(fleet: Paths) -> N
         before = await store.revision()
         await record_report(store, "local", report(time.time()), silent=True)
         await record_trouble(store, "alder-1", "down", "no connection", silent=True)
-        await record_settings(store, load_hosts(fleet.hosts_yaml).hosts)
         assert await store.revision() == before
 
 
@@ -212,7 +211,7 @@ def test_every_plan_about_hosts_has_its_handler_and_its_guard() -> None:
 
 async def test_what_has_changed_since_the_supervisor_read_the_file_is_told(fleet: Paths) -> None:
     async with await StateStore.open(fleet) as store:
-        await record_settings(store, load_hosts(fleet.hosts_yaml).hosts)
+        begin(fleet)
         assert (await row_of(store, "alder-1")).changed == ()
         fleet.hosts_yaml.write_text(TEXT.replace("2222", "22").replace(", max_parallel_jobs: 4", ""))
         changed = (await row_of(store, "alder-1")).changed

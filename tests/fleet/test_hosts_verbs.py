@@ -130,5 +130,5 @@ def test_a_host_is_described_in_plain_lines() -> None:
     row = HostRow("alder-1", "down", why="no connection", drained="", changed=("ssh_port: 22 -> 2222",))
     lines = describe(row)
     assert "state     down (no connection)" in lines
-    assert any("the supervisor goes by the old value" in line for line in lines)
+    assert any("not used before ringrift hosts reload" in line for line in lines)
     assert all(line == line.rstrip() or line.endswith(": ") for line in lines)

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from backend.configs import parse_config
 from backend.errors import NotFoundError, UsageError
+from backend.fleet import reading
 from backend.jobs.store import job_row, load_work
 from backend.jobs.submit import apply_submit, plan_submit
 from backend.jobs.words import read_words
@@ -97,10 +99,28 @@ async def test_nothing_comes_after_a_job_that_failed(store: StateStore) -> None:
 
 
 async def test_a_job_that_no_host_takes_today_is_warned_of(store: StateStore) -> None:
+    first = await submitted(store, kind="selfplay", config="hex8_2p")
     hosts(store.paths, "hosts:\n  local: {training_enabled: false}\n")
-    plan = await plan_submit(store.paths, kind="train", config="hex8_2p")
+    plan = await plan_submit(store.paths, kind="train", config="hex8_2p", after=[first])
     assert plan.warnings == ("no host takes it as things are (local: takes no train jobs)",)
-    assert (await plan_submit(store.paths, kind="export", config="hex8_2p")).warnings == ()
+    assert (await plan_submit(store.paths, kind="export", config="hex8_2p", after=[first])).warnings == ()
+
+
+async def test_what_a_job_reads_has_to_be_there_unless_another_job_comes_before(store: StateStore) -> None:
+    paths, config = store.paths, parse_config("hex8_2p")
+    for kind, path in (("export", paths.games_db(config)), ("train", paths.dataset(config))):
+        with pytest.raises(NotFoundError, match=path.name):
+            await plan_submit(paths, kind=kind, config="hex8_2p")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        assert (await plan_submit(paths, kind=kind, config="hex8_2p")).params["needs"] == []
+
+
+async def test_a_host_that_the_supervisor_does_not_use_yet_is_warned_of(store: StateStore) -> None:
+    reading.begin(store.paths)
+    hosts(store.paths, "hosts:\n  local: {}\n  far: {ssh_host: nowhere.invalid}\n")
+    plan = await plan_submit(store.paths, kind="command", config="hex8_2p", host="far", args=["true"])
+    assert plan.warnings == ("far is new in the hosts file: the job waits until ringrift hosts reload",)
 
 
 def ringrift(paths: Paths, *words: str) -> subprocess.CompletedProcess[str]:

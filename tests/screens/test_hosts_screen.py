@@ -15,6 +15,7 @@ from backend.snapshot import GpuSample, HostSample, Need
 from ringrift_console.glyphs import ASCII, UTF8
 from screens import dialogs
 from screens.hosts import disk_share, gpu_share, memory_share, state_word
+from tests.screens.conftest import ago, make_attempt, make_job
 
 
 async def press(pilot: Any, *keys: str) -> None:
@@ -32,7 +33,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
         found.append((action.name, params))
         if action.name == "hosts.bootstrap":
             raise RefusedError("glibc 2.17 is older than 2.28", where="alder-1", hint="use a newer release")
-        return Plan(action.name, f"{action.label} {params['host']}", {})
+        return Plan(action.name, f"{action.label} {params.get('host', '')}", {})
 
     monkeypatch.setattr(dialogs, "make_plan", make_plan)
     return found
@@ -93,6 +94,42 @@ async def test_a_terminal_that_cannot_be_lent_is_said(build: Callable[..., Any],
     async with app.run_test(size=(80, 24)) as pilot:
         await press(pilot, "2", "s")
         assert "cannot be lent to a shell" in text_of(app)[-2]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+async def test_the_page_of_a_host_lists_its_jobs_and_what_is_of_another_time(
+    size: tuple[int, int], build: Callable[..., Any], text_of: Any, snapshot: Any
+) -> None:
+    attempt = make_attempt("s14.1", host="cedar-1", unreachable_since=ago(minutes=7))
+    jobs = (*snapshot.jobs, make_job("s14", "selfplay", host="cedar-1", attempts=(attempt,)))
+    app = build(source=replace(snapshot, jobs=jobs))
+    async with app.run_test(size=size) as pilot:
+        await press(pilot, "2", "j", "d")
+        page = "\n".join(text_of(app))
+        assert "Jobs there" in page and "train square8_2p" in page
+        assert "s14" not in page and "s11" not in page, "of another host, and ended"
+        await press(pilot, "escape", "j", "j", "d")
+        page = "\n".join(text_of(app))
+        assert "s14" in page and "not heard since 14:00" in page
+        assert "Resources as last told, 30s ago" in page
+        assert "ssh_port: 22 -> 2222; not used before a reload (R)" in page
+
+
+async def test_a_changed_hosts_file_is_marked_and_can_be_reloaded(
+    build: Callable[..., Any], text_of: Any, snapshot: Any, asked: list[tuple[str, dict[str, Any]]]
+) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, "2")
+        assert f"cedar-1{UTF8.attention}" in "\n".join(text_of(app))
+        await press(pilot, "R")
+        await pilot.pause()
+        assert [name for name, _ in asked] == ["hosts.reload"]
+        await press(pilot, "escape")
+        app.source = replace(snapshot, hosts=tuple(replace(host, changed=()) for host in snapshot.hosts))
+        await app.look_again()
+        await press(pilot, "R")
+        assert "the hosts file has not changed" in text_of(app)[-2]
 
 
 async def test_a_need_leads_to_its_host(build: Callable[..., Any], snapshot: Any) -> None:

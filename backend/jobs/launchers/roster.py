@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from backend.errors import RingRiftError
 from backend.fleet.hosts import Host, load_hosts
 from backend.fleet.known_hosts import HostKey, enrolled_keys
+from backend.fleet.reading import hosts_in_use
 from backend.jobs.launchers.base import Launcher
 from backend.jobs.launchers.local import LocalLauncher
 from backend.jobs.launchers.ssh import SshLauncher
@@ -25,7 +26,7 @@ Stamp = tuple[int, int] | None
 
 
 class Roster(Mapping[str, Launcher]):
-    """Launchers by host name; :meth:`refresh` follows hosts.yaml and the enrolled keys.
+    """Launchers by host name; :meth:`refresh` follows the hosts in use and the enrolled keys.
 
     Drained hosts stay: what runs there is seen to its end.
     """
@@ -53,7 +54,7 @@ class Roster(Mapping[str, Launcher]):
         if self._pool is None:
             from backend.fleet.ssh import SshPool
 
-            self._pool = SshPool(self.paths)
+            self._pool = SshPool(self.paths, hosts_file=hosts_in_use(self.paths))
         return self._pool
 
     def outdated(self) -> bool:
@@ -61,7 +62,7 @@ class Roster(Mapping[str, Launcher]):
         return self._seen is not None and self._stamps() != self._seen
 
     def _stamps(self) -> tuple[Stamp, Stamp]:
-        return _stamp(self.paths.hosts_yaml), _stamp(self.paths.console / "known_hosts")
+        return _stamp(hosts_in_use(self.paths)), _stamp(self.paths.console / "known_hosts")
 
     async def refresh(self) -> None:
         """Reads the files again if they have changed; with a mistake in them, everything stays as it is."""
@@ -70,7 +71,7 @@ class Roster(Mapping[str, Launcher]):
             return
         self._seen = stamps
         try:
-            hosts = await asyncio.to_thread(load_hosts, self.paths.hosts_yaml)
+            hosts = await asyncio.to_thread(load_hosts, hosts_in_use(self.paths))
             keys = await asyncio.to_thread(enrolled_keys, self.paths.console / "known_hosts")
         except RingRiftError as error:
             log.error("%s", error.line())

@@ -1,0 +1,1 @@
+"""Sequential tests and intervals for match results: pure, standard library only, one subject a module."""
