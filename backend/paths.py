@@ -74,6 +74,11 @@ class Paths:
         return self.root / "models_essential"
 
     @property
+    def recipes_toml(self) -> Path:
+        """Kinds of jobs that an operator wrote down."""
+        return self.root / "recipes.toml"
+
+    @property
     def hosts_yaml(self) -> Path:
         """The hosts file: ``RINGRIFT_HOSTS``, else the root's own."""
         override = os.environ.get(HOSTS_VARIABLE)

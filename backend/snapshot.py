@@ -82,6 +82,7 @@ class JobRow:
     argv: tuple[str, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
     attempts: tuple[AttemptRow, ...] = ()  # oldest first
+    repeatable: bool = False  # its command goes on where it was stopped and makes nothing twice
 
     @property
     def silent_since(self) -> datetime | None:
@@ -257,8 +258,8 @@ class HostRow:
 
     @property
     def ready(self) -> bool:
-        """Whether this project's code was set up there."""
-        return self.local or bool(self.facts.get("bundle"))
+        """Whether this project's code, or a checkout that it can use, was set up there."""
+        return self.local or bool(self.facts.get("bundle") or self.facts.get("commands"))
 
 
 @dataclass(frozen=True, slots=True)

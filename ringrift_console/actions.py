@@ -246,7 +246,7 @@ ACTIONS: tuple[Action, ...] = (
         "submit…",
         verb=("jobs", "submit"),
         params=(
-            Param("kind", "selfplay export train gauntlet command", metavar="KIND"),
+            Param("kind", "selfplay export train gauntlet command, or one of recipes.toml", metavar="KIND"),
             Param("config", "config key, e.g. square8_2p", metavar="CONFIG"),
             Param("--host", "only on this host of the hosts file", metavar="HOST"),
             Param("--priority", "higher comes first; default 0", type="int", metavar="N"),
@@ -255,6 +255,7 @@ ACTIONS: tuple[Action, ...] = (
             Param("--gpu-gb", "only on a host with so much GPU memory", type="float", metavar="GB"),
             Param("--memory-gb", "only on a host with so much memory", type="float", metavar="GB"),
             Param("--role", "only on hosts of this role", metavar="ROLE"),
+            Param("--runtime", "builtin, or ai-service for a host's own checkout", metavar="NAME"),
             Param("args", "after --: options of the kind; a gauntlet's model; a command's words", repeat="*"),
             WAIT,
             DRY_RUN,

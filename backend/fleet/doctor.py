@@ -14,6 +14,8 @@ GLIBC = (2, 28)
 """What the wheels of torch, numpy and numba ask for: manylinux_2_28 (PEP 600)."""
 DISK_BYTES = 8_000_000_000
 """Room for an environment with torch's CUDA build (5.0 GB measured; the CPU build takes 1.4 GB) and some games."""
+JOB_BYTES = 2_000_000_000
+"""Room for what a job brings along and leaves, on a host that has its program already."""
 CLOCK_S = 5.0
 NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "glusterfs", "lustre", "afs", "9p"})
 """Where locks of one machine are not seen, or not surely, by another."""
@@ -37,11 +39,10 @@ class Finding:
 
 def findings(facts: dict[str, Any], sample: HostSample | None) -> tuple[Finding, ...]:
     """Everything worth saying of a host, errors first."""
+    foreign = "checkout" in facts
     found = [
-        *_python(facts),
-        _machine(facts),
-        _libc(facts),
-        *_folder(facts, sample),
+        *(_checkout(facts) if foreign else [*_python(facts), _machine(facts), _libc(facts)]),
+        *_folder(facts, sample, JOB_BYTES if foreign else DISK_BYTES),
         _clock(facts),
         *_tools(facts),
         *_gpus(facts, sample),
@@ -59,6 +60,38 @@ def version(text: Any) -> tuple[int, ...]:
             break
         numbers.append(int(digits))
     return tuple(numbers)
+
+
+def _checkout(facts: dict[str, Any]) -> list[Finding]:
+    """What a host of runtime ai-service says of its checkout; see :mod:`backend.fleet.checkout`."""
+    seen = facts["checkout"]
+    text, path, revision = str(seen["python_version"]), seen["path"], seen.get("revision") or "of no known commit"
+    found = []
+    if version(text) < AGENT_PYTHON:
+        mend = "give python_path or venv_activate of a newer Python in hosts.yaml"
+        found.append(Finding("error", f"Python {text} is too old for the agent (3.9)", mend))
+    elif version(text) < CODE_PYTHON:
+        found.append(Finding("warning", f"Python {text}, the checkout's documentation asks for 3.11"))
+    else:
+        found.append(Finding("ok", f"Python {text} at {seen['python']}"))
+    if seen["problem"]:
+        return [*found, Finding("error", str(seen["problem"]), str(seen["mend"]))]
+    if facts.get("refused"):
+        found.append(Finding("error", str(facts["refused"]), f"{facts.get('mend')}, then bootstrap it again"))
+    commands = facts.get("commands")
+    if not isinstance(commands, dict):
+        text = f"the checkout {path} ({revision}) is there, its programs were not tried"
+        return [*found, Finding("warning", text, "ringrift hosts bootstrap, with the name of the host")]
+    lacking = {kind: seen["kinds"].get(kind) or why for kind, why in commands.items()}
+    for kind, why in lacking.items():
+        if why:
+            found.append(Finding("warning", f"no {kind} jobs: {why}", f"update the checkout at {path}"))
+    good = " ".join(kind for kind, why in lacking.items() if not why)
+    found.append(Finding("ok", f"the checkout {path} ({revision}) runs {good or 'nothing'}"))
+    if facts.get("checkout_revision") != seen.get("revision"):
+        text = f"the checkout has changed since it was checked (it was {facts.get('checkout_revision') or 'unknown'})"
+        found.append(Finding("warning", text, "bootstrap it again"))
+    return found
 
 
 def _python(facts: dict[str, Any]) -> list[Finding]:
@@ -95,7 +128,7 @@ def _libc(facts: dict[str, Any]) -> Finding:
     return Finding("ok", f"glibc {text}")
 
 
-def _folder(facts: dict[str, Any], sample: HostSample | None) -> list[Finding]:
+def _folder(facts: dict[str, Any], sample: HostSample | None, needed: int) -> list[Finding]:
     folder, kind = facts.get("folder", "~"), str(facts.get("folder_filesystem", "unknown"))
     found = []
     if kind in NETWORK_FILESYSTEMS:
@@ -106,8 +139,9 @@ def _folder(facts: dict[str, Any], sample: HostSample | None) -> list[Finding]:
     free = sample.disk_free if sample else None
     if free is None:
         found.append(Finding("warning", f"the free space at {folder} is unknown", f"df {folder}"))
-    elif free < DISK_BYTES:
-        text = f"{free / 1e9:.1f} GB free at {folder}, an environment takes {DISK_BYTES / 1e9:.0f} GB"
+    elif free < needed:
+        text = f"{free / 1e9:.1f} GB free at {folder}, {'jobs take' if needed < DISK_BYTES else 'an environment takes'}"
+        text += f" {needed / 1e9:.0f} GB"
         found.append(Finding("error", text, "free some space, or point storage_paths.agent to a larger disk"))
     else:
         found.append(Finding("ok", f"{free / 1e9:.0f} GB free at {folder} ({kind})"))

@@ -59,6 +59,11 @@ class Host:
         return _groups(self.settings)
 
     @property
+    def runtime(self) -> str:
+        """What it runs: ``builtin`` for this program, which this machine always runs, or another's name."""
+        return "builtin" if self.is_local else str(self.settings.get("runtime", "builtin"))
+
+    @property
     def max_parallel_jobs(self) -> int:
         return int(self.settings.get("max_parallel_jobs", 1))
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 from backend.errors import RingRiftError
+from backend.fleet.checkout import AI_SERVICE, look_at_checkout
 from backend.fleet.errors import HostKeyUnknown, HostUnreachable, LinkLost
 from backend.fleet.hosts import Host
 from backend.fleet.probe import Report, here, probe
@@ -47,11 +48,18 @@ def _way(remote: Remote | None) -> Remote:
 
 async def _ask(remote: Remote, host: Host, what: Literal["facts", "sample"]) -> Report:
     try:
-        return await probe(remote, host, what)
+        return await _ask_once(remote, host, what)
     except HostUnreachable:
         raise
     except LinkLost:  # a connection that broke says nothing of the host yet; a new one does
-        return await probe(remote, host, what)
+        return await _ask_once(remote, host, what)
+
+
+async def _ask_once(remote: Remote, host: Host, what: Literal["facts", "sample"]) -> Report:
+    report = await probe(remote, host, what)
+    if report.facts is not None and host.runtime == AI_SERVICE:
+        report.facts["checkout"] = await look_at_checkout(remote, host)
+    return report
 
 
 async def look_at(

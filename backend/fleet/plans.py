@@ -10,6 +10,7 @@ from typing import Any
 from backend.errors import RefusedError, RingRiftError
 from backend.fleet.bootstrap import BUNDLES, bootstrap
 from backend.fleet.bundle import make_bundle, pins
+from backend.fleet.checkout import AI_SERVICE, COMMANDS, IMPORTS, check_checkout, path_of
 from backend.fleet.doctor import findings
 from backend.fleet.errors import SshError
 from backend.fleet.hosts import Host, load_hosts
@@ -24,6 +25,7 @@ from backend.fleet.store import (
     host_rows,
     record_code,
     record_enrolment,
+    record_refused_checkout,
     record_report,
     record_trouble,
     set_drained,
@@ -232,8 +234,8 @@ async def plan_bootstrap(paths: Paths, *, host: str) -> Plan:
     found = await host_of(paths, host)
     if found.is_local:
         raise RefusedError("this machine runs this installation already", where=host)
-    if found.settings.get("runtime", "builtin") != "builtin":
-        raise RefusedError(f"its runtime is {found.settings['runtime']}: it runs its own checkout", where=host)
+    if found.runtime not in ("builtin", AI_SERVICE):
+        raise RefusedError(f"nobody here knows its runtime {found.runtime}", where=host, hint="builtin or ai-service")
     rows: tuple[HostRow, ...] = ()
     revision = 0
     if paths.state_db.exists():
@@ -242,6 +244,8 @@ async def plan_bootstrap(paths: Paths, *, host: str) -> Plan:
     row = next((row for row in rows if row.name == host), None)
     if row is None or row.fingerprint is None:
         raise RefusedError("its key is not enrolled", where=host, hint=f"ringrift hosts enrol {host}")
+    if found.runtime == AI_SERVICE:
+        return _plan_check(found, row, revision)
     if row.facts_at is not None:
         for finding in findings(row.facts, row.samples[-1] if row.samples else None):
             if finding.level == "error":
@@ -268,6 +272,27 @@ async def plan_bootstrap(paths: Paths, *, host: str) -> Plan:
     )
 
 
+def _plan_check(host: Host, row: HostRow, revision: int) -> Plan:
+    """What checking the checkout of a host will do."""
+    path = path_of(host)
+    before = row.facts.get("checkout_revision") or "yes" if "commands" in row.facts else "no"
+    return Plan(
+        action="hosts.bootstrap",
+        title=f"Check the checkout of {host.name}",
+        params={"host": host.name},
+        changes=(Change(f"{path} checked", str(before), "as it is now"),),
+        steps=(
+            "look whether the programs are there",
+            f"let its Python import {' '.join(IMPORTS)}",
+            f"ask the programs of {' '.join(COMMANDS)} for their --help and look for the flags that jobs use",
+            "nothing is changed or installed there",
+        ),
+        command=f"ringrift hosts bootstrap {host.name}",
+        undo="Nothing to undo.",
+        revision=revision,
+    )
+
+
 async def apply_bootstrap(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:
     """Sets a host up and records what is there; returns ``{"host", "python", "bundle", "root", "versions"}``."""
     host = await host_of(paths, str(plan.params["host"]))
@@ -278,13 +303,19 @@ async def apply_bootstrap(paths: Paths, plan: Plan, store: StateStore) -> dict[s
     async with way_to(paths, [host]) as remote:
         assert remote is not None, "this machine is not bootstrapped"
         try:
-            setup, report = await bootstrap(remote, host, paths, tell=tell)
+            if host.runtime == AI_SERVICE:
+                made, report = await check_checkout(remote, host, tell=tell)
+            else:
+                setup, report = await bootstrap(remote, host, paths, tell=tell)
+                made = setup.to_json()
         except RingRiftError as error:
             await record_trouble(store, host.name, state_after_step(error), f"bootstrap: {error.line()}")
+            if host.runtime == AI_SERVICE and isinstance(error, RefusedError):
+                await record_refused_checkout(store, host.name, error.what, error.hint)
             raise
     await record_report(store, host.name, report)
-    await record_code(store, host.name, setup.to_json())
-    return {"host": host.name} | setup.to_json()
+    await record_code(store, host.name, made)
+    return {"host": host.name} | made
 
 
 def state_after_step(error: RingRiftError) -> HostState:

@@ -79,7 +79,9 @@ async def probe(remote: Remote, host: Host, what: Literal["facts", "sample"] = "
     took = time.monotonic() - started
     if done.code == NOT_FOUND:
         raise NoPython(
-            "there is no python3", where=host.name, hint="install Python 3.11, or give python_path in hosts.yaml"
+            f"there is no {python_of(host)}",
+            where=host.name,
+            hint="install Python 3.11, or give python_path in hosts.yaml",
         )
     if done.code != 0:
         how = f"signal {done.signal}" if done.signal else f"exit code {done.code}"

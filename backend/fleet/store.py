@@ -144,6 +144,8 @@ def host_state(host: Host, record: Row | None, enrolled: bool, now: float) -> tu
     if record is None or record["checked_at"] is None:
         return "unknown", f"it was never asked: ringrift hosts probe {host.name}"
     state: HostState = record["state"]
+    if state == "up" and record["seen_at"] is None:  # it answered to something, and told nothing of itself
+        return "unknown", record["why"]
     if state == "up" and now - record["seen_at"] > STALE_S:
         return "unknown", "its last answer is too old: is the supervisor running?"
     return state, record["why"]
@@ -225,7 +227,18 @@ async def record_code(store: StateStore, name: str, code: Mapping[str, Any]) -> 
     async with store.database.write() as db:
         await _ensure(db, name)
         await db.run("UPDATE hosts SET code = ? WHERE name = ?", (json.dumps(dict(code)), name))
-        await add_event(db, "HOST_BOOTSTRAPPED", name, {"title": f"code {str(code.get('bundle'))[:12]}"})
+        title = f"code {str(code.get('bundle'))[:12]}"
+        if "commands" in code:
+            title = f"checkout {code.get('checkout_path')} {code.get('checkout_revision')}".rstrip()
+        await add_event(db, "HOST_BOOTSTRAPPED", name, {"title": title})
+
+
+async def record_refused_checkout(store: StateStore, name: str, problem: str, mend: str) -> None:
+    """Stores why a host's checkout cannot be used; what was set up there before stays known for what runs there."""
+    value = json.dumps({"refused": problem, "mend": mend})
+    async with store.database.write() as db:
+        await _ensure(db, name)
+        await db.run("UPDATE hosts SET code = json_patch(code, ?) WHERE name = ?", (value, name))
 
 
 async def set_drained(store: StateStore, name: str, drained: bool, *, by: str = "", reason: str = "") -> bool:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from backend.jobs.recipes import RECIPES
 from backend.snapshot import AttemptRow, JobRow
 
 
@@ -112,8 +111,7 @@ def ways_out(job: JobRow) -> tuple[WayOut, ...]:
 
 def repeating(job: JobRow) -> str:
     """What running a job again means when nobody knows how its last attempt ended."""
-    recipe = RECIPES.get(job.kind)
-    if recipe is not None and recipe.repeatable:
+    if job.repeatable:
         return "safe: it goes on from what is there and makes nothing twice"
     last = job.attempts[-1]
     return (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from backend.errors import RingRiftError
+from backend.fleet.checkout import closed_reason, lacking
 from backend.fleet.hosts import THIS_MACHINE, Host, Hosts, load_hosts
 from backend.fleet.reading import hosts_in_use
 from backend.jobs import store as rows
@@ -17,7 +19,7 @@ from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError
 from backend.jobs.model import Attempt, Job, Observation, Phase, outcome
 from backend.jobs.placement import HostSlots, slots_of
 from backend.jobs.porter import Porter
-from backend.jobs.recipes import RECIPES, environment, recipe_of
+from backend.jobs.recipes import AI_SERVICE, RECIPES, RUNTIMES, environment, no_command, recipe_of
 from backend.jobs.reconcile import (
     Abandon,
     Action,
@@ -31,7 +33,7 @@ from backend.jobs.reconcile import (
     World,
     reconcile,
 )
-from backend.jobs.staging import Site, staged_argv
+from backend.jobs.staging import Site, reading_env, staged_argv
 from backend.paths import Paths
 from backend.state.store import StateStore
 
@@ -99,7 +101,7 @@ class Keeper:
         jobs = await self._observe(work.jobs)
         self.porter.spawn, self.porter.wake = self.spawn, self.wake
         self._mirror(jobs)
-        world = World(jobs, work.ended, await self._slots(), self._checks)
+        world = World(jobs, work.ended, await self._slots({job.kind for job in jobs}), self._checks)
         decision = reconcile(world)
         again = await rows.show(self.store, replace(work, jobs=jobs), decision.views)
         by_key = {attempt.key: attempt for job in jobs for attempt in job.attempts}
@@ -229,8 +231,8 @@ class Keeper:
             return
         await rows.mark_acknowledged(self.store, keys)
 
-    async def _slots(self) -> tuple[HostSlots, ...]:
-        """Where jobs may run, read again when the file in use has changed; one with mistakes changes nothing."""
+    async def _slots(self, kinds: Collection[str]) -> tuple[HostSlots, ...]:
+        """Where jobs of these kinds may run, read again when the file in use has changed; mistakes change nothing."""
         path = hosts_in_use(self.paths)
         try:
             about = await asyncio.to_thread(path.stat)
@@ -247,12 +249,13 @@ class Keeper:
                 hosts = self._described
             self._described = hosts
         self._records = await rows.host_records(self.store)
-        nothing = rows.HostRecord()
-        self._hosts = tuple(
-            slots_of(host, RECIPES, closed=self._closed(host), facts=self._records.get(host.name, nothing).facts)
-            for host in self._described.hosts
-        )
+        self._hosts = tuple(self._slots_of(host, {*RECIPES, *kinds}) for host in self._described.hosts)
         return self._hosts
+
+    def _slots_of(self, host: Host, kinds: Collection[str]) -> HostSlots:
+        facts = self._records.get(host.name, rows.HostRecord()).facts
+        cannot = no_command(host.runtime) | lacking(host.runtime, facts)
+        return slots_of(host, kinds, closed=self._closed(host), facts=facts, cannot=cannot)
 
     def _closed(self, host: Host) -> str:
         """Why a host takes no new jobs now; empty when it does."""
@@ -263,9 +266,10 @@ class Keeper:
             return ""
         if record.state in ("down", "refused", "new", "off"):
             return record.why or record.state
-        runtime = str(host.settings.get("runtime", "builtin"))
-        if runtime != "builtin":
-            return f"no jobs are sent to a host of runtime {runtime}"
+        if host.runtime not in RUNTIMES:
+            return f"no jobs are sent to a host of runtime {host.runtime}"
+        if host.runtime == AI_SERVICE and (why := closed_reason(host.name, record.facts)):
+            return why
         if host.name in self._silent:
             return "not answering"
         if host.name not in self.launchers:
@@ -372,9 +376,11 @@ class Keeper:
                 site = self._site(action.host)
                 cwd = site.folder(self.owner, job.id)
                 env = environment() if site.host.is_local else {}
+                env |= reading_env(Path(cwd), job.kind, config, params, site.checkout)
                 argv = await asyncio.to_thread(staged_argv, self.paths, job.kind, config, params, site.python, cwd)
             else:
-                argv = recipe_of(job.kind).argv(self.paths, config, params)
+                env |= reading_env(self.paths.root, job.kind, config, params)
+                argv = recipe_of(job.kind, params).argv(self.paths, config, params)
         except UnreachableError:
             raise
         except (KeyError, TypeError, ValueError, RingRiftError) as error:

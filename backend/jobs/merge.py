@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from backend.atomic import atomic_file
 from backend.configs import parse_config
 from backend.errors import RingRiftError
-from backend.jobs.recipes import Params, recipe_of
+from backend.jobs.merge_foreign import keep_dataset, keep_gauntlet, keep_model, keep_promotion
+from backend.jobs.recipes import Output, Params, recipe_of
 from backend.paths import Paths
 
 BATCH = 200
@@ -59,7 +60,7 @@ def merge_dataset(paths: Paths, config: str, params: Params, folder: Path, repor
     source = folder / "data" / "training" / f"{config}.npz"
     verify_dataset(source, config=made)
     target = paths.dataset(made)
-    _copy(source, target)
+    copy_file(source, target)
     return dict(reported) | {"output": str(target), "databases": [str(paths.games_db(made))]}
 
 
@@ -73,7 +74,7 @@ def merge_model(paths: Paths, config: str, params: Params, folder: Path, reporte
     source = folder / recipe_of("train").outputs(config, params)[0].name
     loaded = load_model(source, config=parse_config(config))
     target = paths.root / params["save"]
-    _copy(source, target)
+    copy_file(source, target)
     write_sidecar(target, loaded.sha256)
     accuracies = (reported.get("val_policy_accuracy"), reported.get("val_value_accuracy"))
     done = register(paths, candidate_of_file(target, loaded.metadata, *accuracies))
@@ -107,14 +108,14 @@ def merge_matches(paths: Paths, config: str, params: Params, folder: Path, repor
     return dict(reported) | {"label": label, "matches": merged}
 
 
-def merge_files(paths: Paths, config: str, params: Params, folder: Path, reported: Mapping[str, Any]) -> Result:
+def merge_files(paths: Paths, outputs: Iterable[Output], folder: Path, reported: Mapping[str, Any]) -> Result:
     """Puts a command's outputs in their places."""
-    for output in recipe_of("command").outputs(config, params):
-        _copy(folder / output.name, paths.root / output.name)
+    for output in outputs:
+        copy_file(folder / output.name, paths.root / output.name)
     return dict(reported)
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open("rb") as reader, atomic_file(target) as writer:
         shutil.copyfileobj(reader, writer, 1 << 20)
@@ -125,17 +126,25 @@ MERGES: dict[str, Callable[[Paths, str, Params, Path, Mapping[str, Any]], Result
     "export": merge_dataset,
     "train": merge_model,
     "gauntlet": merge_matches,
-    "command": merge_files,
+    "ai-service dataset": keep_dataset,
+    "ai-service model": keep_model,
+    "ai-service gauntlet": keep_gauntlet,
+    "ai-service promote": keep_promotion,
 }
+"""What takes outputs into the root, by a recipe's ``merge`` or its kind; all other kinds leave plain files."""
 
 
 def main(argv: list[str]) -> int:
     root, kind, folder = argv
     request = json.load(sys.stdin)
+    paths, config, params, reported = Paths(Path(root)), request["config"], request["params"], request["reported"]
     try:
-        result = MERGES[kind](
-            Paths(Path(root)), request["config"], request["params"], Path(folder), request["reported"]
-        )
+        recipe = recipe_of(kind, params)
+        merge = MERGES.get(recipe.merge or kind)
+        if merge is None:
+            result = merge_files(paths, recipe.outputs(config, params), Path(folder), reported)
+        else:
+            result = merge(paths, config, params, Path(folder), reported)
     except RingRiftError as error:
         answer: dict[str, Any] = {"error": error.line(), "exit": int(error.exit_code)}
     else:

@@ -111,7 +111,7 @@ async def add_job(
 ) -> str:  # fmt: skip
     """Adds a job; returns its id, e.g. ``t12``. It runs on ``host`` only, or on any host when that is None."""
     number = await db.next_number("job")
-    name = f"{recipe_of(kind).letter}{number}"
+    name = f"{recipe_of(kind, params).letter}{number}"
     title = f"{title_of(kind, config)} {part}".strip()
     await db.run(
         "INSERT INTO jobs (number, id, kind, config, title, pipeline, params, needs, created_at, bound, priority) "

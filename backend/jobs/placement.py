@@ -27,6 +27,7 @@ class Asks:
         role: the role that the hosts file has to give the host.
         home: it reads much of what is on this machine, so it had better run here.
         gpus: GPUs that it has for itself; None for what its kind has by default, see :func:`wanted_gpus`.
+        runtime: what the host has to run; what another one makes is not the same.
     """
 
     host: str | None = None
@@ -35,6 +36,7 @@ class Asks:
     role: str | None = None
     home: bool = False
     gpus: int | None = None
+    runtime: str = "builtin"
 
     @classmethod
     def of(cls, params: Mapping[str, Any], host: str | None = None) -> Asks:
@@ -45,7 +47,9 @@ class Asks:
         options = list(params.get("options") or ())
         if gpus is None and ("--device", "cpu") in pairwise(options):
             gpus = 0
-        return cls(host, gpu, memory, params.get("role") or None, tally, None if gpus is None else int(gpus))
+        count = None if gpus is None else int(gpus)
+        runtime = str(params.get("runtime") or "builtin")
+        return cls(host, gpu, memory, params.get("role") or None, tally, count, runtime)
 
 
 NOTHING = Asks()
@@ -64,6 +68,8 @@ class HostSlots:
         local: it is this machine, where all data is.
         closed: why it takes no new job now, e.g. ``drained``; empty when it does.
         gpus: indices of its GPUs; None where nobody said and nobody looked.
+        runtime: what it runs.
+        cannot: kinds that it would take and for which it lacks something, with what that is.
     """
 
     name: str
@@ -77,6 +83,8 @@ class HostSlots:
     local: bool = False
     closed: str = ""
     gpus: tuple[str, ...] | None = None
+    runtime: str = "builtin"
+    cannot: Mapping[str, str] = field(default_factory=dict)
 
     def takes(self, kind: str) -> bool:
         return self.kinds is None or kind in self.kinds
@@ -86,14 +94,16 @@ class HostSlots:
 
 
 def slots_of(
-    host: Host, kinds: Collection[str], *, closed: str = "", facts: Mapping[str, Any] = MappingProxyType({})
-) -> HostSlots:
+    host: Host, kinds: Collection[str], *, closed: str = "", facts: Mapping[str, Any] = MappingProxyType({}),
+    cannot: Mapping[str, str] = MappingProxyType({}),
+) -> HostSlots:  # fmt: skip
     """What the hosts file says of a host, for placement.
 
     Args:
         kinds: all there are; those that the host has switched off or excludes are left out.
         closed: why it takes nothing now for another reason than the file's.
         facts: what it said of itself; tells its GPUs where the file does not.
+        cannot: see :class:`HostSlots`.
     """
     settings = host.settings
     excluded = _kinds(settings.get("excluded_workloads"))
@@ -111,6 +121,8 @@ def slots_of(
         host.is_local,
         closed or ("" if status in OPEN_STATUSES else f"{status} by the hosts file"),
         _gpus(settings.get("gpus"), facts.get("gpus")),
+        host.runtime,
+        cannot,
     )
 
 
@@ -168,8 +180,12 @@ def unfit(host: HostSlots, kind: str, asks: Asks) -> str | None:
     """Why a host can never take such a job while the hosts file stays as it is, or None."""
     if asks.host is not None and host.name != asks.host:
         return f"the job is bound to {asks.host}"
+    if host.runtime != asks.runtime:
+        return f"its runtime is {host.runtime}, the job is for {asks.runtime}"
     if not host.takes(kind):
         return f"takes no {kind} jobs"
+    if kind in host.cannot:
+        return host.cannot[kind]
     if asks.role is not None and host.role != asks.role:
         return f"its role is not {asks.role}"
     for wanted, has, what in (
@@ -252,6 +268,7 @@ def _summary(kind: str, asks: Asks, hosts: Sequence[HostSlots], fitting: Sequenc
         return f"for the host {asks.host}, which is not in the hosts file"
     if not fitting:
         able = [host for host in hosts if host.takes(kind) and asks.host in (None, host.name)]
+        able.sort(key=lambda host: host.runtime != asks.runtime)
         if not able:
             return f"{asks.host} takes no {kind} jobs" if asks.host else f"no host takes {kind} jobs"
         return f"no host fits: {able[0].name}: {unfit(able[0], kind, asks)}" + (

@@ -13,7 +13,6 @@ from backend.configs import parse_config
 from backend.errors import NotFoundError, RefusedError, UsageError
 from backend.jobs.explain import repeating
 from backend.jobs.pipelines import PipelineParams, add_chain, add_pipeline, find_active, sharded_stages, stages
-from backend.jobs.recipes import recipe_of
 from backend.jobs.shards import FIRST_INDEX, first_free
 from backend.jobs.store import job_rows, pipeline_rows
 from backend.paths import Paths
@@ -205,7 +204,7 @@ async def plan_retry(paths: Paths, *, job: str) -> Plan:
         states = ", ".join(sorted({row.state for row in named}))
         raise RefusedError(f"only a failed, cancelled or unknown job runs again, this is {states}", where=job)
     lost = [row for row in again if row.state == "unknown"]
-    closed = [row.attempts[-1] for row in lost if row.attempts and not recipe_of(row.kind).repeatable]
+    closed = [row.attempts[-1] for row in lost if row.attempts and not row.repeatable]
     blocked = [row for row in (*rows, *waiting) if row.state == "blocked"]
     return Plan(
         action="jobs.retry",

@@ -59,7 +59,9 @@ class Porter:
         python, root = facts.get("python"), facts.get("root")
         if self.ways is None or not python or not str(root or "").startswith("/"):
             return None
-        return Site(host, self.ways(host), str(python), str(root))
+        if facts.get("runtime", "builtin") != host.runtime:  # it was set up for another one
+            return None
+        return Site(host, self.ways(host), str(python), str(root), facts.get("checkout_path"))
 
     def push(self, attempt: Attempt, site: Site, kind: str, config: str, params: Mapping[str, Any]) -> None:
         """Begins to send an attempt's inputs, unless that is under way."""

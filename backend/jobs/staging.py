@@ -22,7 +22,8 @@ from backend.errors import Exit, NotFoundError, ResourceError, RingRiftError, Un
 from backend.fleet.hosts import Host
 from backend.fleet.remote import Remote, ThisMachine
 from backend.jobs import onhost
-from backend.jobs.recipes import Input, environment, recipe_of
+from backend.jobs.reader import READING
+from backend.jobs.recipes import AI_SERVICE, Input, environment, recipe_of
 from backend.paths import Paths
 from backend.registry.hashing import sha256_file
 
@@ -56,14 +57,16 @@ class Site:
     """Where staged attempts run on one host.
 
     Attributes:
-        python: the interpreter that has this program.
+        python: the interpreter that has this program, or what another runtime needs.
         root: an absolute folder for their roots.
+        checkout: where the host's own checkout of another runtime lies.
     """
 
     host: Host
     transfer: Transfer
     python: str
     root: str
+    checkout: str | None = None
 
     def folder(self, owner: str, job: str) -> str:
         """The root of a job's attempts there; a second attempt goes on with what the first left."""
@@ -97,9 +100,24 @@ class Site:
 
 def staged_argv(paths: Paths, kind: str, config: str, params: Mapping[str, Any], python: str, folder: str) -> list[str]:
     """The command of a staged attempt: that of its recipe, in a root of its own and with the host's interpreter."""
-    recipe = recipe_of(kind)
+    recipe = recipe_of(kind, params)
     argv = recipe.argv(Paths(Path(folder)), config, recipe.away(paths, config, params))
     return [python if word == sys.executable else word for word in argv]
+
+
+def reading_env(
+    root: Path, kind: str, config: str, params: Mapping[str, Any], checkout: str | None = None
+) -> dict[str, str]:
+    """What the environment of an attempt tells the reader of its text, where it needs one.
+
+    Args:
+        root: the one it runs in.
+        checkout: where commands of another runtime run.
+    """
+    spec = recipe_of(kind, params).reading(Paths(root), config, params)
+    if spec is None:
+        return {}
+    return {READING: json.dumps(spec | ({"cwd": checkout} if params.get("runtime") == AI_SERVICE else {}))}
 
 
 async def push(
@@ -115,7 +133,7 @@ async def push(
         ResourceError: a disk is full.
         RingRiftError: it did not come through this time.
     """
-    recipe = recipe_of(kind)
+    recipe = recipe_of(kind, params)
     inputs = recipe.inputs(paths, config, params)
     folder = site.folder(owner, job)
     held = paths.console / "staging" / job
@@ -191,7 +209,7 @@ async def collect(
     Raises:
         RingRiftError: it did not come through this time; the outputs are still there.
     """
-    outputs = recipe_of(kind).outputs(config, params)
+    outputs = recipe_of(kind, params).outputs(config, params)
     folder = site.folder(owner, job)
     held = paths.console / "staging" / key
     sealed = await site.ask("seal", {"root": folder, "outputs": {out.name: out.kind for out in outputs}})

@@ -13,10 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from backend.errors import RingRiftError
 from backend.jobs.launchers.base import AttemptSpec
 from backend.jobs.model import EXECUTED, Attempt, Exit, Job, Observation, Phase, View, absorb, pipeline_state
 from backend.jobs.placement import Asks, Reasons
-from backend.jobs.recipes import RECIPES, recipe_of
+from backend.jobs.recipes import recipe_of
 from backend.paths import Paths
 from backend.progress import parse_lines
 from backend.snapshot import ENDED, AttemptRow, JobProgress, JobRow, JobState, PipelineRow
@@ -82,7 +83,7 @@ def _job(row: Row, attempts: list[Attempt]) -> Job:
         needs=tuple(str(name) for name in json.loads(row["needs"])),
         wanted=row["wanted"],
         cancel=row["cancel"] is not None,
-        repeatable=recipe_of(row["kind"]).repeatable,
+        repeatable=recipe_of(row["kind"], json.loads(row["params"])).repeatable,
         settled=row["settled"],
         priority=row["priority"],
         asks=Asks.of(json.loads(row["params"]), row["bound"]),
@@ -332,7 +333,8 @@ async def _show(db: Transaction, job: Job, before: View, now: View) -> None:
         result = json.loads(row["result"])
         facts = {"job": job.id, "config": row["config"], "result": result}
         subject = str(result.get("label") or row["config"])
-        await add_event(db, RECIPES[job.kind].completed, subject, facts, key=f"completed {once}")
+        completed = recipe_of(job.kind, json.loads(row["params"])).completed
+        await add_event(db, completed, subject, facts, key=f"completed {once}")
 
 
 async def _pipelines_of(db: Transaction, jobs: Collection[str]) -> list[str]:
@@ -479,7 +481,17 @@ def _job_row(row: Row, attempts: tuple[AttemptRow, ...], paths: Paths) -> JobRow
         argv=tuple(json.loads(row["spec"])["argv"]) if row["spec"] else (),
         result=json.loads(row["result"]),
         attempts=attempts,
+        repeatable=_repeatable(row["kind"], row["params"]),
     )
+
+
+@lru_cache(maxsize=4096)
+def _repeatable(kind: str, params: str) -> bool:
+    """Whether a job may run twice; one that nobody here understands may not."""
+    try:
+        return recipe_of(kind, json.loads(params)).repeatable
+    except (RingRiftError, ValueError):
+        return False
 
 
 def last_progress(path: Path) -> JobProgress | None:

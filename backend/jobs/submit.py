@@ -1,155 +1,37 @@
-"""One job by itself: from the words an operator typed to a plan, and from the plan to a row."""
+"""One job by itself: from what an operator asked for to a plan, and from the plan to a row."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backend.configs import Config, parse_config
 from backend.errors import NotFoundError, UsageError
-from backend.fleet.hosts import Hosts, load_hosts
+from backend.fleet.checkout import lacking
+from backend.fleet.hosts import Host, Hosts, load_hosts
 from backend.fleet.reading import load_in_use
-from backend.jobs.pipelines import DEFAULT_EPOCHS, DEFAULT_GAMES, DEFAULT_GAUNTLET_GAMES, add_job
+from backend.jobs.pipelines import add_job
 from backend.jobs.placement import Asks, slots_of, unfit
 from backend.jobs.plans import resolve
-from backend.jobs.recipes import RECIPES, title_of
+from backend.jobs.recipes import (
+    AI_SERVICE,
+    BUILTIN,
+    RECIPES,
+    RUNTIMES,
+    load_recipes,
+    no_command,
+    recipe_of,
+    title_of,
+)
 from backend.jobs.store import HostRecord, host_records
+from backend.jobs.words import AI_SERVICE_KINDS, ai_service_parameters, custom_parameters, parameters
 from backend.paths import Paths
 from backend.plans import Change, Plan
 from backend.snapshot import ENDED, JobRow
 from backend.state.store import StateStore
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What may stand behind ``--`` for one kind.
-
-    Attributes:
-        options: that become parameters of the job: name, parameter and what its value is.
-        passed: that are handed to the command as they are.
-        words: how many words without an option there have to be.
-    """
-
-    options: Mapping[str, tuple[str, Callable[[str], Any]]]
-    passed: Mapping[str, Callable[[str], Any]]
-    words: int = 0
-
-
-KINDS: dict[str, Taken] = {
-    "selfplay": Taken(
-        {"--games": ("games", _count), "--seed": ("seed", _seed)}, {"--players": str, "--workers": _count}
-    ),
-    "export": Taken({}, {"--validation": float, "--max-games": _count}),
-    "train": Taken(
-        {"--epochs": ("epochs", _count), "--seed": ("seed", _seed), "--save-path": ("save", str)},
-        {
-            "--batch-size": _count, "--lr": float, "--blocks": _count, "--channels": _count, "--device": str,
-            "--init-weights": str,
-        },
-    ),
-    "gauntlet": Taken(
-        {"--games": ("games", _count), "--seed": ("seed", _seed)},
-        {"--simulations": _seed, "--opponents": str, "--workers": _count},
-        words=1,
-    ),
-}  # fmt: skip
-"""Kinds that take options of their own; a ``command`` takes all its words as they are."""
-
-
-def read_words(kind: str, words: Sequence[str]) -> dict[str, Any]:
-    """The parameters of a job that its words mean; ``options`` holds those for the command itself.
-
-    Raises:
-        UsageError: an option is unknown for this kind, lacks its value or has a bad one.
-    """
-    taken = KINDS[kind]
-    params: dict[str, Any] = {}
-    passed: list[str] = []
-    plain: list[str] = []
-    rest = list(words)
-    while rest:
-        word, _, joined = rest.pop(0).partition("=")
-        if not word.startswith("-"):
-            plain.append(f"{word}={joined}" if joined else word)
-            continue
-        known = [*taken.options, *taken.passed]
-        if word not in known:
-            raise UsageError(f"{kind} jobs take no such option", where=word, hint="they take " + " ".join(known))
-        if not joined and not rest:
-            raise UsageError("the option lacks its value", where=word)
-        text = joined or rest.pop(0)
-        name, check = taken.options.get(word) or ("", taken.passed.get(word, str))
-        try:
-            value = check(text)
-        except ValueError:
-            raise UsageError("not a value that the option takes", where=f"{word} {text}") from None
-        if name:
-            params[name] = value
-        else:
-            passed += [word, text]
-    if len(plain) != taken.words:
-        hint = "name the model" if taken.words else "options only"
-        raise UsageError(
-            f"{kind} jobs take {taken.words or 'no'} word besides options", where=" ".join(plain), hint=hint
-        )
-    return params | ({"options": passed} if passed else {}) | ({"model": plain[0]} if plain else {})
-
-
-def _parameters(paths: Paths, kind: str, config: Config, words: Sequence[str]) -> dict[str, Any]:
-    if kind == "command":
-        if not words:
-            raise UsageError("no command given", hint="ringrift jobs submit command hex8_2p -- PROGRAM ARGUMENTS")
-        return {"argv": list(words)}
-    params = read_words(kind, words)
-    if kind == "selfplay":
-        return {"games": DEFAULT_GAMES, "seed": 1} | params
-    if kind == "train":
-        params = {"epochs": DEFAULT_EPOCHS, "seed": 1} | params
-        made = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()[:8]
-        return {"save": f"models/candidates/{config.key}_{made}.pth"} | params
-    if kind == "gauntlet":
-        model = str(params.pop("model"))
-        return {"games": DEFAULT_GAUNTLET_GAMES} | params | {"save": _model_file(paths, model, config)}
-    return params
-
-
-def _model_file(paths: Paths, name: str, config: Config) -> str:
-    """The file of a model, relative to the root where it lies in it.
-
-    Raises:
-        NotFoundError: there is no such file and no such model.
-    """
-    from backend.registry.files import full_path
-    from backend.registry.store import find
-
-    path = paths.root / name
-    if not path.is_file():
-        if "/" in name or name.endswith((".pth", ".pt")):
-            raise NotFoundError("no such file", where=str(path))
-        row = find(paths, name)
-        if row.config not in (None, config.key):
-            raise UsageError(f"the model is for {row.config}, not {config.key}", where=name)
-        path = full_path(paths, row.path)
-    return str(path).removeprefix(f"{paths.root}/")
 
 
 async def plan_submit(
@@ -164,6 +46,7 @@ async def plan_submit(
     memory_gb: float | None = None,
     role: str | None = None,
     gpus: int | None = None,
+    runtime: str | None = None,
     args: str | Sequence[str] | None = None,
 ) -> Plan:
     """What submitting one job will do.
@@ -173,11 +56,21 @@ async def plan_submit(
         NotFoundError: a job it should wait for, its host or its model is not there.
         SettingsError: the hosts file cannot be understood.
     """
-    if kind not in RECIPES:
-        raise UsageError("no such kind of job", where=kind, hint="one of " + " ".join(RECIPES))
+    written = load_recipes(paths.recipes_toml)
+    every = dict.fromkeys([*RECIPES, *AI_SERVICE_KINDS, *written])
+    if kind not in every:
+        raise UsageError("no such kind of job", where=kind, hint="one of " + " ".join(every))
     made = parse_config(config)
     words = shlex.split(args) if isinstance(args, str) else list(args or ())
-    params = _parameters(paths, kind, made, words)
+    hosts = load_hosts(paths.hosts_yaml)
+    if kind in written:
+        params = custom_parameters(written[kind], made, words)
+    elif _runtime(runtime, kind, hosts.get(host) if host else None) == AI_SERVICE:
+        params = ai_service_parameters(paths, kind, made, words)
+    elif kind not in RECIPES:
+        raise UsageError(f"this program has no {kind} jobs", where=kind, hint=f"--runtime {AI_SERVICE}")
+    else:
+        params = parameters(paths, kind, made, words)
     params |= {
         name: value
         for name, value in (("gpu_vram_gb", gpu_gb), ("memory_gb", memory_gb), ("role", role), ("gpus", gpus))
@@ -185,16 +78,17 @@ async def plan_submit(
     }
     if gpus is not None and gpus < 0:
         raise UsageError("--gpus has to be at least 0", where=str(gpus))
-    hosts = load_hosts(paths.hosts_yaml)
     wished = after.split() if isinstance(after, str) else list(after or ())
     needs, revision, records = await _needed(paths, wished)
-    warnings = _host_warnings(hosts, records, kind, Asks.of(params, host), host)
+    warnings = _runtime_warnings(kind, params, made)
+    warnings += _host_warnings(hosts, records, kind, Asks.of(params, host), host)
     used = load_in_use(paths)
     if host is not None and used is not None and used.get(host) is None:
         warnings += (f"{host} is new in the hosts file: the job waits until ringrift hosts reload",)
     if not needs:
         _check_inputs(paths, kind, made, params)
     given = [*(("--host", host) if host else ()), *(("--priority", str(priority)) if priority else ())]
+    given += ["--runtime", AI_SERVICE] if params.get("runtime") == AI_SERVICE and kind not in written else []
     given += [word for need in needs for word in ("--after", need.id)]
     given += [word for name, value in (("--gpu-gb", gpu_gb), ("--memory-gb", memory_gb), ("--role", role)) if value
               for word in (name, str(value))]  # fmt: skip
@@ -212,7 +106,7 @@ async def plan_submit(
             Change("host", "", host or "the best one with room"),
             Change("priority", "", str(priority or 0)),
             *(Change(f"after {row.id}", row.state, "done") for row in needs),
-            *(Change(name, "", _text(value)) for name, value in params.items()),
+            *(Change(name, "", _text(value)) for name, value in _shown(params)),
         ),
         steps=("check whether the output is there already", "place it on a host with room", "see it through"),
         command=shlex.join(line),
@@ -228,10 +122,43 @@ def _check_inputs(paths: Paths, kind: str, config: Config, params: dict[str, Any
     Raises:
         NotFoundError: something is not.
     """
-    for wanted in RECIPES[kind].inputs(paths, config.key, params):
+    for wanted in recipe_of(kind, params).inputs(paths, config.key, params):
         if not wanted.path.is_file():
             hint = "make it first, or name the job that makes it: --after JOB"
             raise NotFoundError(f"{kind} jobs need a file that is not there", where=str(wanted.path), hint=hint)
+
+
+def _shown(params: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What a plan says of a job's parameters: of a recipe its command and its words."""
+    if "recipe" not in params:
+        return list(params.items())
+    rest = [(name, value) for name, value in params.items() if name not in ("recipe", "words")]
+    return [("argv", list(params["recipe"]["argv"])), *params["words"].items(), *rest]
+
+
+def _runtime_warnings(kind: str, params: Mapping[str, Any], config: Config) -> tuple[str, ...]:
+    """What an operator should know of a command of the reference installation."""
+    if params.get("runtime") != AI_SERVICE or "recipe" in params or kind == "command":
+        return ()
+    if kind == "promote":
+        name = f"models/canonical_{config.key}.pth"
+        return (f"it overwrites {name} of that checkout in place, without a backup; the registry here stays as it is",)
+    notes = {
+        "export": "it exports the games of that host, and training here does not read what comes of it",
+        "train": "its checkpoint is kept as a file and not registered: it cannot play here",
+        "gauntlet": "it takes the number of players from the checkpoint; no match records come of it",
+    }
+    return (notes[kind],)
+
+
+def _runtime(runtime: str | None, kind: str, named: Host | None) -> str:
+    """What the job's host has to run: what was said, else what the host that was named runs."""
+    if runtime is not None and runtime not in RUNTIMES:
+        raise UsageError("no such runtime", where=runtime, hint="one of " + " ".join(RUNTIMES))
+    if runtime is None:
+        needed = AI_SERVICE if kind not in RECIPES and kind in AI_SERVICE_KINDS else BUILTIN
+        return named.runtime if named is not None and named.runtime in RUNTIMES else needed
+    return runtime
 
 
 def _text(value: Any) -> str:
@@ -246,7 +173,11 @@ def _host_warnings(
         known = " ".join(one.name for one in hosts.hosts[:8])
         raise NotFoundError("no such host", where=host, hint=f"{hosts.source} has {known}")
     nothing = HostRecord()
-    slots = [slots_of(one, RECIPES, facts=records.get(one.name, nothing).facts) for one in hosts.hosts]
+    slots = []
+    for one in hosts.hosts:
+        facts = records.get(one.name, nothing).facts
+        cannot = no_command(one.runtime) | lacking(one.runtime, facts)
+        slots.append(slots_of(one, {*RECIPES, kind}, facts=facts, cannot=cannot))
     why = [(one.name, unfit(one, kind, asks)) for one in slots]
     if any(reason is None for _, reason in why):
         return ()

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from backend.errors import NotFoundError, ResourceError, UntrustedError, UnverifiedError
 
 CHUNK = 1 << 20
+MOST_WORD = 4096
+"""Bytes of a single word that is read, e.g. the name of a board."""
 MAX_DIMENSION = 1_000_000_000
 """Longest dimension believed; a corrupted header once claimed 22 billion elements."""
 MOST_EXPANSION = 1032
@@ -77,7 +79,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         ) from error
 
 
-def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _read_header(stream: IO[bytes], where: str, *, objects: bool = False) -> tuple[tuple[int, ...], np.dtype[Any]]:
     try:
         version = npy.read_magic(stream)
         if version == (1, 0):
@@ -88,7 +90,7 @@ def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dty
             raise ValueError(f"array format {version}")
     except ValueError as error:
         raise UnverifiedError("an array of the dataset has no readable header", where=where, hint=str(error)) from error
-    if dtype.hasobject:
+    if dtype.hasobject and not objects:
         raise UntrustedError(
             "the dataset holds pickled objects, which can carry code",
             where=where,
@@ -140,6 +142,37 @@ def read_npz(
             if target is not None:
                 arrays[name] = target
     return arrays, checksums
+
+
+def read_headers(path: Path) -> tuple[dict[str, tuple[tuple[int, ...], np.dtype[Any]]], dict[str, str]]:
+    """Shapes and types of the arrays of somebody else's dataset, and its single words; every byte is checked.
+
+    Pickled objects are counted by their headers and never read into anything.
+
+    Raises:
+        NotFoundError: there is no such file.
+        UntrustedError: it is a bare pickle.
+        UnverifiedError: it is truncated or corrupted, or holds something other than arrays.
+    """
+    headers: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+    words: dict[str, str] = {}
+    with _opened(path) as archive:
+        _check_claims(archive, path, keep=False, only=None)
+        for entry in archive.infolist():
+            name, dot, kind = entry.filename.rpartition(".")
+            where = f"{path} array {name or entry.filename}"
+            if not dot or kind != "npy" or name in headers:
+                raise UnverifiedError("the dataset holds something that is no array", where=where)
+            with archive.open(entry) as stream:
+                shape, dtype = headers[name] = _read_header(stream, where, objects=True)
+                size = math.prod(shape) * dtype.itemsize
+                if not dtype.hasobject and entry.file_size - stream.tell() != size:
+                    raise UnverifiedError("an array of the dataset has not the size that its header says", where=where)
+                if shape == () and dtype.kind == "U" and size <= MOST_WORD:
+                    words[name] = str(np.frombuffer(stream.read(size), dtype=dtype)[0])
+                while stream.read(CHUNK):  # to the end, where the checksum of the archive is compared
+                    pass
+    return headers, words
 
 
 def _check_claims(archive: zipfile.ZipFile, path: Path, *, keep: bool, only: frozenset[str] | None) -> None:

@@ -120,7 +120,7 @@ def describe(row: HostRow) -> list[str]:
         "jobs": f"{row.jobs} of {row.slots}",
         "drained": "no" if row.drained is None else f"yes: {row.drained}",
         "key": "not needed" if row.local else row.fingerprint or "not enrolled",
-        "code": str(row.facts.get("bundle") or ("this installation" if row.local else "not set up")),
+        "code": str(row.facts.get("bundle") or ("this installation" if row.local else _checkout(row) or "not set up")),
         "python": str(row.facts.get("python") or "-"),
         "latency": "-" if row.latency_ms is None else f"{row.latency_ms:.0f} ms",
         "seen": f"{row.seen_at:%Y-%m-%d %H:%M:%S} UTC" if row.seen_at else "never",
@@ -129,6 +129,12 @@ def describe(row: HostRow) -> list[str]:
     lines += [f"{'changed':<10}{change} (not used before ringrift hosts reload)" for change in row.changed]
     lines += [f"{'trouble':<10}{trouble.at:%Y-%m-%d %H:%M} UTC  {trouble.text}" for trouble in row.troubles]
     return lines + (doctor(row) if row.facts_at else [])
+
+
+def _checkout(row: HostRow) -> str:
+    if row.runtime == "builtin" or "commands" not in row.facts:
+        return ""
+    return f"checkout {row.facts.get('checkout_path')} {row.facts.get('checkout_revision')}".rstrip()
 
 
 def doctor(row: HostRow) -> list[str]:

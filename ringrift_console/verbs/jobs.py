@@ -68,6 +68,7 @@ def submit(args: argparse.Namespace, paths: Paths) -> int:
         memory_gb=args.memory_gb,
         role=args.role,
         gpus=args.gpus,
+        runtime=args.runtime,
         args=args.args,
     )
     return carry_out(args, paths, plan, after=_until_good)

@@ -264,8 +264,10 @@ async def test_a_plan_names_what_is_missing_first(paths: Paths, code: Path, monk
     paths.console.mkdir(parents=True)
     paths.hosts_yaml.write_text(
         "hosts:\n  local: {}\n  alder-1: {ssh_host: a, python_path: /opt/py}\n  old: {runtime: ai-service}\n"
+        "  odd: {runtime: other}\n"
     )
-    for name, words in (("local", "already"), ("old", "ai-service"), ("alder-1", "not enrolled")):
+    wrong = (("local", "already"), ("old", "not enrolled"), ("odd", "its runtime other"), ("alder-1", "not enrolled"))
+    for name, words in wrong:
         with pytest.raises(RefusedError, match=words):
             await plan_bootstrap(paths, host=name)
     enrol_key(paths.console / "known_hosts", "alder-1", KEY)

@@ -81,7 +81,7 @@ async def test_a_python_under_the_home_folder_is_found(here: ThisMachine) -> Non
 async def test_a_host_without_python_is_told_in_one_line(here: ThisMachine, python: str) -> None:
     with pytest.raises(NoPython) as caught:
         await probe(here, Host("alder-1", {"python_path": python}))
-    assert "no python3: alder-1" in caught.value.line()
+    assert f"there is no {python}: alder-1" in caught.value.line()
     assert "\n" not in caught.value.line()
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from backend.fleet.hosts import parse_hosts
 from backend.jobs.model import Attempt, Exit, Job, Phase
 from backend.jobs.placement import Asks, HostSlots, Load, choose, full, slots_of, unfit
-from backend.jobs.recipes import RECIPES
+from backend.jobs.recipes import RECIPES, no_command
 from backend.jobs.reconcile import Place, World, reconcile
 
 NOTHING = Asks()
@@ -49,6 +49,11 @@ def placed(*jobs: Job, hosts: tuple[HostSlots, ...]) -> dict[str, str]:
         (HostSlots("a", gpu_vram_gb=8), Asks(gpu_vram_gb=8), None),
         (HostSlots("a", memory_gb=15), Asks(memory_gb=16), "less than 16 GB of memory"),
         (HostSlots("a", memory_gb=16), Asks(memory_gb=16), None),
+        (HostSlots("a", runtime="ai-service"), NOTHING, "its runtime is ai-service, the job is for builtin"),
+        (HostSlots("a"), Asks(runtime="ai-service"), "its runtime is builtin, the job is for ai-service"),
+        (HostSlots("a", runtime="ai-service"), Asks(runtime="ai-service"), None),
+        (HostSlots("a", cannot={"train": "its checkout has no x.py"}), NOTHING, "its checkout has no x.py"),
+        (HostSlots("a", cannot={"export": "its checkout has no x.py"}), NOTHING, None),
     ],
 )
 def test_a_host_that_lacks_what_a_job_asks_for_says_so(host: HostSlots, asks: Asks, reason: str | None) -> None:
@@ -255,3 +260,17 @@ def test_gpus_are_those_of_the_hosts_file_else_those_that_were_found() -> None:
     assert slots_of(silent, RECIPES, facts={"gpus": [0, 3]}).gpus == ("0", "3")
     assert slots_of(silent, RECIPES, facts={"gpu_problem": "no driver"}).gpus is None
     assert slots_of(silent, RECIPES).gpus is None
+
+
+def test_a_host_of_another_runtime_says_what_it_lacks() -> None:
+    hosts = parse_hosts("hosts:\n  local: {runtime: ai-service}\n  old: {runtime: ai-service}\n", "x").hosts
+    local, old = (slots_of(host, {*RECIPES, "bench"}, cannot=no_command(host.runtime)) for host in hosts)
+    assert (local.runtime, old.runtime) == ("builtin", "ai-service")  # this machine always runs this program
+    theirs = Asks(runtime="ai-service")
+    assert unfit(old, "selfplay", theirs) == "the documentation of ai-service gives no command for selfplay jobs"
+    assert [unfit(old, kind, theirs) for kind in ("export", "train", "gauntlet", "command", "bench")] == [None] * 5
+    found = choose("selfplay", theirs, (local, old), Load())
+    assert (
+        found.why == "no host fits: old: the documentation of ai-service gives no command for selfplay jobs, and 1 more"
+    )
+    assert dict(found.reasons)["its runtime is builtin, the job is for ai-service"] == ("local",)

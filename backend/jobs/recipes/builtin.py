@@ -1,84 +1,13 @@
-"""How a kind of job becomes a command, and whether its output is there already."""
+"""The kinds of this program itself: its own verbs, in a root of this program."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import backend
-from backend.configs import Config, parse_config
-from backend.errors import NotFoundError, RingRiftError, SchemaError
+from backend.configs import parse_config
+from backend.jobs.recipes.base import Input, Output, Params, Recipe, away_name
 from backend.jobs.shards import INDICES
 from backend.paths import Paths
-
-Params = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A file that an attempt on another host needs: where it lies here, and under which name it is found there.
-
-    ``kind`` is ``file`` or ``sqlite``; of a database, a copy of one moment is sent.
-    """
-
-    path: Path
-    name: str
-    kind: str = "file"
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A file that an attempt leaves in its root; without one that is not ``optional`` it has failed."""
-
-    name: str
-    kind: str = "file"
-    optional: bool = False
-
-
-def _no_inputs(paths: Paths, config: str, params: Params) -> tuple[Input, ...]:
-    return ()
-
-
-def _no_outputs(config: str, params: Params) -> tuple[Output, ...]:
-    return ()
-
-
-def _as_here(paths: Paths, config: str, params: Params) -> Params:
-    return params
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """One kind of job.
-
-    Attributes:
-        letter: starts the ids of its jobs.
-        repeatable: an attempt whose outcome nobody knows may be followed by another, because the command goes on
-            where it was stopped and makes nothing twice.
-        argv: the command, from the root, the config key and the job's parameters.
-        satisfied: why the output counts as there and valid, or None when the command has to run.
-        completed: type of the event of its success.
-        inputs, outputs: files of an attempt that runs in a root of its own, on this or another host.
-        away: the parameters of such an attempt, given those of the job.
-    """
-
-    kind: str
-    letter: str
-    repeatable: bool
-    argv: Callable[[Paths, str, Params], list[str]]
-    satisfied: Callable[[Paths, str, Params], str | None]
-    completed: str = "JOB_COMPLETED"
-    inputs: Callable[[Paths, str, Params], tuple[Input, ...]] = _no_inputs
-    outputs: Callable[[str, Params], tuple[Output, ...]] = _no_outputs
-    away: Callable[[Paths, str, Params], Params] = _as_here
-
-
-def environment() -> dict[str, str]:
-    """What a job's environment needs besides the supervisor's: the place this program was imported from."""
-    return {"PYTHONPATH": str(Path(backend.__file__).parents[1])}
 
 
 def _verb(paths: Paths, *words: str | int | float) -> list[str]:
@@ -199,18 +128,13 @@ def _train_inputs(paths: Paths, config: str, params: Params) -> tuple[Input, ...
 
 
 def _train_outputs(config: str, params: Params) -> tuple[Output, ...]:
-    return (Output(_away_name(params["save"])),)
+    return (Output(away_name(params["save"])),)
 
 
 def _train_away(paths: Paths, config: str, params: Params) -> Params:
     """Another root has a registry that nobody asks; the checkpoint is registered here when it has come."""
     options = [*(params.get("options") or ()), "--no-register"]
-    return dict(params) | {"save": _away_name(params["save"]), "options": options}
-
-
-def _away_name(save: str) -> str:
-    """A name for a checkpoint in another root: its own, unless it lies outside of this one."""
-    return f"models/candidates/{Path(save).name}" if Path(save).is_absolute() else str(save)
+    return dict(params) | {"save": away_name(params["save"]), "options": options}
 
 
 # gauntlet: its run is named by the job, so a repeated attempt plays only what is missing
@@ -258,7 +182,7 @@ def _slots(config: str, params: Params) -> set[str]:
 
 
 def _gauntlet_inputs(paths: Paths, config: str, params: Params) -> tuple[Input, ...]:
-    model = Input(paths.root / params["save"], _away_name(params["save"]))
+    model = Input(paths.root / params["save"], away_name(params["save"]))
     if params.get("run") and "shard" not in params and paths.elo_db.exists():  # its parts were played already
         return (model, Input(paths.elo_db, "data/unified_elo.db", "sqlite"))
     return (model,)
@@ -269,7 +193,7 @@ def _gauntlet_outputs(config: str, params: Params) -> tuple[Output, ...]:
 
 
 def _gauntlet_away(paths: Paths, config: str, params: Params) -> Params:
-    return dict(params) | {"save": _away_name(params["save"])}
+    return dict(params) | {"save": away_name(params["save"])}
 
 
 # any other command
@@ -293,7 +217,7 @@ def _command_outputs(config: str, params: Params) -> tuple[Output, ...]:
     return tuple(Output(str(name)) for name in named)
 
 
-RECIPES: dict[str, Recipe] = {
+BUILTIN_RECIPES: dict[str, Recipe] = {
     recipe.kind: recipe
     for recipe in (
         Recipe(
@@ -318,34 +242,3 @@ RECIPES: dict[str, Recipe] = {
         ),
     )
 }  # fmt: skip
-
-
-def recipe_of(kind: str) -> Recipe:
-    """The recipe of a kind.
-
-    Raises:
-        SchemaError: nobody here knows it.
-    """
-    recipe = RECIPES.get(kind)
-    if recipe is None:
-        raise SchemaError("unknown kind of job", where=kind, hint="a newer program made it")
-    return recipe
-
-
-def satisfied(paths: Paths, kind: str, config: str, params: Params) -> str | None:
-    """Why the output of such a job counts as there and valid, or None.
-
-    What cannot be read is not there: the job itself will say what is wrong with it.
-    """
-    try:
-        return recipe_of(kind).satisfied(paths, config, params)
-    except NotFoundError:
-        return None
-    except RingRiftError as error:
-        sys.stderr.write(f"{kind} {config}: {error.line()}\n")
-        return None
-
-
-def title_of(kind: str, config: Config | str) -> str:
-    """How a job is called, e.g. ``train hex8_2p``."""
-    return f"{kind} {config}"
