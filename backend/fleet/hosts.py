@@ -25,7 +25,7 @@ _TEXT = {
     "external_storage_path", "relay_primary", "relay_secondary", "proxy_jump", "group",
 }  # fmt: skip
 _NUMBER = {
-    "ssh_port", "memory_gb", "cpus", "gpu_vram_gb", "max_parallel_jobs", "bandwidth_mbps", "data_server_port",
+    "ssh_port", "memory_gb", "cpus", "gpus", "gpu_vram_gb", "max_parallel_jobs", "bandwidth_mbps", "data_server_port",
     "worker_port",
 }  # fmt: skip
 _FLAG = {
@@ -228,6 +228,8 @@ def _checked(key: str, value: Any, what: str, where: str) -> Any:
         raise SettingsError(f"'max_parallel' of {what} must map kinds to whole numbers from 1", where=where)
     if key == "ssh_port" and not 0 < value < 65536:
         raise SettingsError(f"'ssh_port' of {what} must be 1..65535", where=where)
+    if key == "gpus" and value != int(value):
+        raise SettingsError(f"'gpus' of {what} must be a whole number", where=where)
     if key == "max_parallel_jobs" and (value < 1 or value != int(value)):
         raise SettingsError(f"'max_parallel_jobs' of {what} must be a whole number from 1", where=where)
     return value

@@ -136,6 +136,8 @@ def read_report(name: str, output: bytes, sent: float, received: float) -> Repor
         facts = dict(facts) | {"clock_offset_s": round(clock.offset, 3), "clock_error_s": round(clock.error, 3)}
         if value["sample"].get("gpu_problem"):
             facts["gpu_problem"] = str(value["sample"]["gpu_problem"])
+        else:
+            facts["gpus"] = [gpu.index for gpu in sample.gpus]
         facts["folder"] = value["folder"]
     return Report(at, facts, sample, clock, 1000 * (received - sent))
 

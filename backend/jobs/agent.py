@@ -15,6 +15,9 @@ Everything known of an attempt lies in ``ROOT/jobs/KEY``::
     cancel         somebody wants it to end      reserve  disk space kept for exit.json
     exit.json      how it ended; the only proof of an end      acked  the controller has that durably
 
+``ROOT/gpu/UUID.lock`` is the lease of a GPU: a flock that the runner holds, with the attempt's key as its content. The
+kernel drops it with the runner; until the command is gone too, that key keeps the next runner out.
+
 The state is derived from these every time (:func:`derive`) and stored nowhere, so no crash can leave it wrong. A
 cancel that finds the command not yet executed claims ``executed`` itself; from then on nobody can run it.
 """
@@ -64,13 +67,17 @@ NETWORK_FILESYSTEMS = (
     "fuse.gcsfuse",
     "fuse.rclone",
 )
+SMI_S = 10.0
+DEVICES = "/dev/nvidia"
+DRIVER = "/proc/driver/nvidia/gpus"
 
 
 class AgentError(Exception):
     """A request that was not carried out.
 
     ``kind`` is ``request`` (malformed), ``conflict`` (another spec under the same key), ``stale`` (an older epoch),
-    ``resource`` (disk full), ``busy`` (another starter holds the key), ``place`` (root unfit for locks) or ``failed``.
+    ``resource`` (disk full), ``busy`` (another starter holds the key, or a GPU is in use: ask again later), ``gpu`` (no
+    such GPU here), ``place`` (root unfit for locks) or ``failed``.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -255,6 +262,140 @@ def send(pid: int, number: int, cookie: str) -> None:
             os.close(descriptor)
 
 
+# --- GPUs ------------------------------------------------------------------------------------------------------------
+
+
+def smi(query: str, fields: str) -> List[List[str]]:
+    """Rows of ``nvidia-smi --query-QUERY=FIELDS``.
+
+    Raises:
+        AgentError: ``gpu`` where there is no such tool; ``busy`` where it fails, for it may work again.
+    """
+    argv = ["nvidia-smi", "--query-%s=%s" % (query, fields), "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SMI_S
+        )
+    except FileNotFoundError:
+        raise AgentError("gpu", "GPUs were asked for and this host has no nvidia-smi") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise AgentError("busy", "nvidia-smi: %s" % error) from error
+    text = done.stdout.decode("utf-8", "replace")
+    if done.returncode != 0:
+        raise AgentError("busy", "nvidia-smi: %s" % " ".join(text.split())[:200])
+    wanted = fields.count(",")
+    rows = [[word.strip() for word in line.split(",", wanted)] for line in text.splitlines()]
+    return [row for row in rows if len(row) == wanted + 1]
+
+
+def gpu_uuids(asked: List[str]) -> Dict[str, str]:
+    """UUID -> index of the GPUs that are asked for by index or by UUID, in the order of the UUIDs.
+
+    Raises:
+        AgentError: ``gpu`` where one is not there, else as :func:`smi`.
+    """
+    there = {uuid: index for index, uuid in smi("gpu", "index,uuid")}
+    found = {uuid: index for uuid, index in there.items() if index in asked or uuid in asked}
+    missing = sorted(set(asked) - set(found) - set(found.values()))
+    if missing:
+        has = ", ".join(sorted(there.values())) or "none"
+        raise AgentError("gpu", "no such GPU here: %s (there is %s)" % (" ".join(missing), has))
+    return dict(sorted(found.items()))
+
+
+def gpu_user(uuid: str, apps: List[List[str]]) -> str:
+    """Who computes on a GPU, as far as the driver and our own processes tell; empty when nobody does."""
+    for user, number, name in apps:
+        if user == uuid:
+            return "pid %s (%s)" % (number, os.path.basename(name))
+    minor = gpu_minor(uuid)
+    pid = device_holder(minor) if minor else 0
+    return "pid %d" % pid if pid else ""
+
+
+def gpu_minor(uuid: str, driver: str = DRIVER) -> str:
+    """The number in the name of a GPU's device file; it need not be its index. Empty where the driver does not tell."""
+    for name in sorted(os.listdir(driver)) if os.path.isdir(driver) else ():
+        with contextlib.suppress(OSError):
+            with open(os.path.join(driver, name, "information")) as stream:
+                lines = [line.partition(":") for line in stream]
+            told = {key.strip(): value.strip() for key, _, value in lines}
+            if told.get("GPU UUID") == uuid:
+                return told.get("Device Minor", "")
+    return ""
+
+
+def device_holder(minor: str, devices: str = DEVICES) -> int:
+    """A process of this user that computes on a GPU and belongs to no attempt, or 0.
+
+    Computing needs the device file and that of unified memory; a mere monitor has only the first. A process that
+    carries a cookie is judged by the lease of its attempt: it may have opened the files of GPUs that it does not use.
+    """
+    wanted = {devices + minor, devices + "-uvm"}
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        folder = "/proc/%s" % name
+        try:
+            if os.stat(folder).st_uid != os.getuid():
+                continue
+            held = {os.readlink("%s/fd/%s" % (folder, number)) for number in os.listdir(folder + "/fd")}
+            if wanted <= held:
+                with open(folder + "/environ", "rb") as stream:
+                    if (COOKIE + "=").encode() not in stream.read():
+                        return int(name)
+        except OSError:  # ended meanwhile, or not ours to look at
+            continue
+    return 0
+
+
+def lease_gpus(root: str, key: str, asked: List[str]) -> Dict[str, int]:
+    """Takes the leases of GPUs for the life of this process: UUID -> descriptor of the lock.
+
+    Raises:
+        AgentError: ``busy`` with the reason while one is in use, ``gpu`` when one is not there. Nothing is held then.
+    """
+    folder = os.path.join(root, "gpu")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    held = {}  # type: Dict[str, int]
+    try:
+        uuids = gpu_uuids(asked)
+        apps = smi("compute-apps", "gpu_uuid,pid,process_name")
+        for uuid, index in uuids.items():
+            path = os.path.join(folder, os.path.basename(uuid) + ".lock")
+            lock = take_lock(path)
+            before = _read_key(path)
+            if lock is None:
+                raise AgentError("busy", "GPU %s is leased (%s)" % (index, before or "its holder is not known"))
+            held[uuid] = lock
+            if before and before != key and lives(root, before):
+                raise AgentError("busy", "GPU %s is leased (%s, whose runner was killed, goes on)" % (index, before))
+            user = gpu_user(uuid, apps)
+            if user:
+                raise AgentError("busy", "GPU %s is in use by %s" % (index, user))
+        for lock in held.values():
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, key.encode(), 0)
+            os.fsync(lock)
+    except BaseException:
+        for lock in held.values():
+            os.close(lock)
+        raise
+    return held
+
+
+def _read_key(path: str) -> str:
+    with open(path, "rb") as stream:
+        key = stream.read(200).decode("utf-8", "replace")
+    return key if KEY.match(key) else ""
+
+
+def lives(root: str, key: str) -> bool:
+    """Whether a process of an attempt's command is alive, with or without its runner."""
+    who = read_json(os.path.join(job_dir(root, key), "executed"))
+    return is_alive(who) or bool(holders(cookie_of(root, key)))
+
+
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
@@ -366,11 +507,14 @@ def check_epoch(root: str, owner: Any, epoch: Any) -> None:
 def start(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     """Starts an attempt unless it was started before; asking again is harmless and gives the attempt's state.
 
-    The spec is ``{key, owner, argv, cwd, env, wall_s, grace_s}``; ``digest`` must be its :func:`digest_of`.
+    The spec is ``{key, owner, argv, cwd, env, wall_s, grace_s, gpus}``; ``digest`` must be its :func:`digest_of`.
+    ``gpus`` names GPUs by index or UUID; the command starts when all of them are leased to it, and sees no others.
     """
     spec, digest = request.get("spec"), request.get("digest")
     if not isinstance(spec, dict) or not _argv(spec.get("argv")):
         raise AgentError("request", "a spec needs an argv of strings")
+    if "gpus" in spec and not _argv(spec["gpus"]):
+        raise AgentError("request", "gpus has to list indices or UUIDs as strings")
     if digest_of(spec) != digest:
         raise AgentError("request", "the digest does not belong to the spec")
     key = spec.get("key")
@@ -690,6 +834,7 @@ class Runner:
         self.wakeup = (-1, -1)
         self.containment = "group+cookie"
         self.umask = 0o022
+        self.gpus = {}  # type: Dict[str, int]
 
     def path(self, name: str) -> str:
         return os.path.join(self.folder, name)
@@ -715,13 +860,17 @@ class Runner:
             self.tell(("conflict", "it was executed or cancelled before"))
             return 125
         try:
+            if self.spec.get("gpus"):
+                self.gpus = lease_gpus(self.root, self.key, self.spec["gpus"])
             self._signals()
             self._subreaper()
-            write_json(self.path("runner.json"), dict(identity(os.getpid()), containment=self.containment))
+            about = dict(identity(os.getpid()), containment=self.containment, gpus=sorted(self.gpus))
+            write_json(self.path("runner.json"), about)
             claimed = self._spawn()
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            self.tell(("resource" if full else "failed", str(error)))
+        except (AgentError, OSError) as error:
+            kind = "resource" if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else "failed"
+            os.close(lock)  # first, so that whoever started us does not see it as being started
+            self.tell((getattr(error, "kind", kind), str(error)))
             return 1
         self.tell(None)
         if not claimed:
@@ -813,6 +962,8 @@ class Runner:
                     COOKIE: self.cookie,
                 }
             )
+            if self.gpus:
+                environment["CUDA_VISIBLE_DEVICES"] = environment["RINGRIFT_GPUS"] = ",".join(self.gpus)
             if os.read(gate, 1) != b"g":
                 os._exit(125)
             try:

@@ -36,6 +36,7 @@ from backend.state.store import StateStore
 
 CANCEL_AGAIN_S = 3.0
 TROUBLE_S = 5.0
+BUSY_S = 2.0  # between two tries of a start that something there, a GPU in use for one, holds up
 PATIENCE_S = 2.0  # with a host that takes its time, while others wait
 SILENCE_S = 1.0
 TAIL_BYTES = 4096
@@ -245,7 +246,11 @@ class Keeper:
                 hosts = self._described
             self._described = hosts
         self._records = await rows.host_records(self.store)
-        self._hosts = tuple(slots_of(host, RECIPES, closed=self._closed(host)) for host in self._described.hosts)
+        nothing = rows.HostRecord()
+        self._hosts = tuple(
+            slots_of(host, RECIPES, closed=self._closed(host), facts=self._records.get(host.name, nothing).facts)
+            for host in self._described.hosts
+        )
         return self._hosts
 
     def _closed(self, host: Host) -> str:
@@ -383,7 +388,10 @@ class Keeper:
         except (KeyError, TypeError, ValueError, RingRiftError) as error:
             await rows.mark_damaged(self.store, job.id, f"no command can be made of it ({error})")
             return True
-        spec = AttemptSpec(f"{job.id}.{action.n}", self.owner, tuple(argv), cwd, env)
+        slots = next((one for one in self._hosts if one.name == action.host), None)
+        if slots is not None and slots.gpus and not action.gpus:
+            env = env | {"CUDA_VISIBLE_DEVICES": ""}  # those that it did not ask for are other jobs'
+        spec = AttemptSpec(f"{job.id}.{action.n}", self.owner, tuple(argv), cwd, env, gpus=action.gpus)
         await rows.place(self.store, job.id, action.n, action.host, spec, self.epoch, staged=staged)
         self._checks.pop((job.id, action.n), None)
         return True
@@ -402,6 +410,8 @@ class Keeper:
         except RefusedStartError as error:
             self._leave_if_stale(error)
             if error.kind == "busy":
+                await rows.record_trouble(self.store, attempt, error.what)
+                self._not_before[attempt.key] = asyncio.get_running_loop().time() + BUSY_S
                 return False
             log.error("%s was not started: %s", attempt.key, error.line())
             await rows.record_refusal(self.store, attempt.key, error.what, never=error.kind == "conflict")

@@ -101,7 +101,8 @@ class Attempt:
     staged: bool = False  # it runs in a root of its own: inputs go there first, outputs come from there
     pushed: bool = False
     collected: bool = False
-    trouble: str = ""  # why a transfer has not come through yet
+    trouble: str = ""  # why a transfer or a start has not come through yet
+    gpus: tuple[str, ...] = ()  # indices of those that it has for itself
 
     @property
     def collecting(self) -> bool:

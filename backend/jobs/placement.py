@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 from backend.fleet.hosts import Host
@@ -24,6 +26,7 @@ class Asks:
         gpu_vram_gb, memory_gb: least memory of the GPU and of the machine, in GB; 0 asks for nothing.
         role: the role that the hosts file has to give the host.
         home: it reads much of what is on this machine, so it had better run here.
+        gpus: GPUs that it has for itself; None for what its kind has by default, see :func:`wanted_gpus`.
     """
 
     host: str | None = None
@@ -31,13 +34,21 @@ class Asks:
     memory_gb: float = 0.0
     role: str | None = None
     home: bool = False
+    gpus: int | None = None
 
     @classmethod
     def of(cls, params: Mapping[str, Any], host: str | None = None) -> Asks:
         """What a job's parameters and the host it is bound to ask for."""
         gpu, memory = float(params.get("gpu_vram_gb") or 0), float(params.get("memory_gb") or 0)
         tally = "run" in params and "shard" not in params
-        return cls(host, gpu, memory, params.get("role") or None, tally)
+        gpus = params.get("gpus")
+        options = list(params.get("options") or ())
+        if gpus is None and ("--device", "cpu") in pairwise(options):
+            gpus = 0
+        return cls(host, gpu, memory, params.get("role") or None, tally, None if gpus is None else int(gpus))
+
+
+NOTHING = Asks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,7 @@ class HostSlots:
         prefers: kinds that it is meant for.
         local: it is this machine, where all data is.
         closed: why it takes no new job now, e.g. ``drained``; empty when it does.
+        gpus: indices of its GPUs; None where nobody said and nobody looked.
     """
 
     name: str
@@ -64,6 +76,7 @@ class HostSlots:
     prefers: frozenset[str] = frozenset()
     local: bool = False
     closed: str = ""
+    gpus: tuple[str, ...] | None = None
 
     def takes(self, kind: str) -> bool:
         return self.kinds is None or kind in self.kinds
@@ -72,12 +85,15 @@ class HostSlots:
         return min(self.slots, self.caps.get(kind, self.slots))
 
 
-def slots_of(host: Host, kinds: Collection[str], *, closed: str = "") -> HostSlots:
+def slots_of(
+    host: Host, kinds: Collection[str], *, closed: str = "", facts: Mapping[str, Any] = MappingProxyType({})
+) -> HostSlots:
     """What the hosts file says of a host, for placement.
 
     Args:
         kinds: all there are; those that the host has switched off or excludes are left out.
         closed: why it takes nothing now for another reason than the file's.
+        facts: what it said of itself; tells its GPUs where the file does not.
     """
     settings = host.settings
     excluded = _kinds(settings.get("excluded_workloads"))
@@ -94,7 +110,14 @@ def slots_of(host: Host, kinds: Collection[str], *, closed: str = "") -> HostSlo
         _kinds(settings.get("preferred_workloads")),
         host.is_local,
         closed or ("" if status in OPEN_STATUSES else f"{status} by the hosts file"),
+        _gpus(settings.get("gpus"), facts.get("gpus")),
     )
+
+
+def _gpus(stated: Any, found: Any) -> tuple[str, ...] | None:
+    if stated is not None:
+        return tuple(map(str, range(int(stated))))
+    return tuple(map(str, found)) if isinstance(found, list) else None
 
 
 OPEN_STATUSES = ("ready", "active", "online", "up", "enabled")
@@ -109,23 +132,36 @@ def _kinds(listed: Any) -> frozenset[str]:
 
 @dataclass(slots=True)
 class Load:
-    """Jobs that live on each host, in all and by kind."""
+    """Jobs that live on each host, in all and by kind, and who has its GPUs: (host, index) -> attempt."""
 
     totals: Counter[str] = field(default_factory=Counter)
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
+    leases: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def add(self, host: str, kind: str) -> None:
+    def add(self, host: str, kind: str, gpus: Sequence[str] = (), attempt: str = "") -> None:
         self.totals[host] += 1
         self.kinds[host, kind] += 1
+        self.leases |= {(host, gpu): attempt for gpu in gpus}
+
+    def free_gpus(self, host: HostSlots) -> list[str]:
+        return [gpu for gpu in host.gpus or () if (host.name, gpu) not in self.leases]
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Where a job goes; without a host, ``why`` says in a few words what it waits for."""
+    """Where a job goes and with which GPUs; without a host, ``why`` says in a few words what it waits for."""
 
     host: str | None
     why: str = ""
     reasons: Reasons = ()
+    gpus: tuple[str, ...] = ()
+
+
+def wanted_gpus(host: HostSlots, kind: str, asks: Asks) -> int:
+    """GPUs that a job has for itself on a host: as many as it asks for; training has one where there are some."""
+    if asks.gpus is not None:
+        return asks.gpus
+    return 1 if kind == "train" and host.gpus else 0
 
 
 def unfit(host: HostSlots, kind: str, asks: Asks) -> str | None:
@@ -144,15 +180,23 @@ def unfit(host: HostSlots, kind: str, asks: Asks) -> str | None:
             return f"its {what} is not known ({wanted:g} GB asked for)"
         if wanted and has is not None and has < wanted:
             return f"less than {wanted:g} GB of {what}"
+    count = wanted_gpus(host, kind, asks)
+    if count and host.gpus is None:
+        return f"its GPUs are not known ({count} asked for)"
+    if count > len(host.gpus or ()):
+        return f"it has {len(host.gpus or ())} GPUs ({count} asked for)"
     return None
 
 
-def full(host: HostSlots, kind: str, load: Load) -> str | None:
+def full(host: HostSlots, kind: str, load: Load, asks: Asks = NOTHING) -> str | None:
     """Why there is no place on a host now, or None."""
     if load.totals[host.name] >= host.slots:
         return f"full ({host.slots} at a time)"
     if load.kinds[host.name, kind] >= host.cap(kind):
         return f"full for {kind} ({host.cap(kind)} at a time)"
+    if wanted_gpus(host, kind, asks) > len(load.free_gpus(host)):
+        holders = sorted({load.leases[host.name, gpu] for gpu in host.gpus or () if (host.name, gpu) in load.leases})
+        return f"its GPUs are leased ({' '.join(_some(holders))})"
     return None
 
 
@@ -170,16 +214,17 @@ def choose(kind: str, asks: Asks, hosts: Sequence[HostSlots], load: Load) -> Cho
             fitting.append(host)
         else:
             why.append((reason, host.name))
-    free: list[tuple[tuple[float, ...], str]] = []
+    free: list[tuple[tuple[float, ...], HostSlots]] = []
     for number, host in enumerate(fitting):
-        reason = host.closed or full(host, kind, load)
+        reason = host.closed or full(host, kind, load, asks)
         if reason:
             why.append((reason, host.name))
         else:
-            free.append(((*_taste(host, kind, asks), load.totals[host.name] / host.slots, number), host.name))
+            free.append(((*_taste(host, kind, asks), load.totals[host.name] / host.slots, number), host))
     if free:
-        return Choice(min(free)[1])
-    return Choice(None, _summary(kind, asks, hosts, fitting), _grouped(why))
+        best = min(free, key=lambda one: one[0])[1]
+        return Choice(best.name, gpus=tuple(load.free_gpus(best)[: wanted_gpus(best, kind, asks)]))
+    return Choice(None, _summary(kind, asks, hosts, fitting, load), _grouped(why))
 
 
 def _taste(host: HostSlots, kind: str, asks: Asks) -> tuple[float, ...]:
@@ -202,7 +247,7 @@ def _some(names: Sequence[str]) -> tuple[str, ...]:
     return (*names[:NAMED], f"and {len(names) - NAMED} more")
 
 
-def _summary(kind: str, asks: Asks, hosts: Sequence[HostSlots], fitting: Sequence[HostSlots]) -> str:
+def _summary(kind: str, asks: Asks, hosts: Sequence[HostSlots], fitting: Sequence[HostSlots], load: Load) -> str:
     if asks.host is not None and all(host.name != asks.host for host in hosts):
         return f"for the host {asks.host}, which is not in the hosts file"
     if not fitting:
@@ -219,5 +264,7 @@ def _summary(kind: str, asks: Asks, hosts: Sequence[HostSlots], fitting: Sequenc
     if len(opened) > 1:
         return f"for a place on one of {len(opened)} hosts"
     only = opened[0]
+    if not full(only, kind, load, replace(asks, gpus=0)):  # but for the GPUs there is a place
+        return f"for GPUs on {only.name}: {full(only, kind, load, asks)}"
     limit = only.cap(kind)
     return f"for a place on {only.name} ({limit}{f' {kind}' if limit < only.slots else ''} at a time)"

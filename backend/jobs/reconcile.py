@@ -13,11 +13,12 @@ from backend.snapshot import ENDED, JobState
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Commit the decision to run attempt ``n`` of a job on a host."""
+    """Commit the decision to run attempt ``n`` of a job on a host, with some of its GPUs."""
 
     job: str
     n: int
     host: str
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def reconcile(world: World) -> Decision:
     load = Load()
     for job in jobs:
         if job.last and outcome(job.last) is None and not job.last.collecting:
-            load.add(job.last.host, job.kind)
+            load.add(job.last.host, job.kind, job.last.gpus, job.last.key)
     actions: list[Action] = []
     refused: dict[tuple[str, Asks], Choice] = {}
     for job in sorted(jobs, key=lambda one: (-one.priority, one.number)):
@@ -160,5 +161,5 @@ def _next(
         reason = world.checks[wanted]
         if reason is not None:
             return Settle(job.id, reason)
-    load.add(choice.host, job.kind)
-    return Place(*wanted, choice.host) if wanted in world.checks else CheckOutput(*wanted)
+    load.add(choice.host, job.kind, choice.gpus, f"{job.id}.{job.next_n}")
+    return Place(*wanted, choice.host, choice.gpus) if wanted in world.checks else CheckOutput(*wanted)

@@ -108,6 +108,7 @@ def _attempt(row: Row) -> Attempt:
         pushed=row["pushed_at"] is not None,
         collected=row["collected_at"] is not None,
         trouble=row["trouble"],
+        gpus=tuple(json.loads(row["spec"]).get("gpus", ())),
     )
 
 
@@ -230,7 +231,9 @@ async def record(store: StateStore, attempt: Attempt, seen: Observation, *, why:
 
 
 async def _note_start(db: Transaction, attempt: Attempt, at: float) -> None:
-    await db.run("UPDATE attempts SET started_at = coalesce(started_at, ?) WHERE key = ?", (at, attempt.key))
+    await db.run(
+        "UPDATE attempts SET started_at = coalesce(started_at, ?), trouble = '' WHERE key = ?", (at, attempt.key)
+    )
     row = await db.one("SELECT kind, config, pipeline FROM jobs WHERE id = ?", (attempt.job,))
     assert row is not None
     await db.run("UPDATE jobs SET started_at = coalesce(started_at, ?) WHERE id = ?", (at, attempt.job))

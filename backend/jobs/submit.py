@@ -17,6 +17,7 @@ from backend.jobs.pipelines import DEFAULT_EPOCHS, DEFAULT_GAMES, DEFAULT_GAUNTL
 from backend.jobs.placement import Asks, slots_of, unfit
 from backend.jobs.plans import resolve
 from backend.jobs.recipes import RECIPES, title_of
+from backend.jobs.store import HostRecord, host_records
 from backend.paths import Paths
 from backend.plans import Change, Plan
 from backend.snapshot import ENDED, JobRow
@@ -161,6 +162,7 @@ async def plan_submit(
     gpu_gb: float | None = None,
     memory_gb: float | None = None,
     role: str | None = None,
+    gpus: int | None = None,
     args: str | Sequence[str] | None = None,
 ) -> Plan:
     """What submitting one job will do.
@@ -177,17 +179,19 @@ async def plan_submit(
     params = _parameters(paths, kind, made, words)
     params |= {
         name: value
-        for name, value in (("gpu_vram_gb", gpu_gb), ("memory_gb", memory_gb), ("role", role))
+        for name, value in (("gpu_vram_gb", gpu_gb), ("memory_gb", memory_gb), ("role", role), ("gpus", gpus))
         if value is not None
     }
-    hosts = load_hosts(paths.hosts_yaml)
-    warnings = _host_warnings(hosts, kind, Asks.of(params, host), host)
+    if gpus is not None and gpus < 0:
+        raise UsageError("--gpus has to be at least 0", where=str(gpus))
     wished = after.split() if isinstance(after, str) else list(after or ())
-    needs, revision = await _needed(paths, wished)
+    needs, revision, records = await _needed(paths, wished)
+    warnings = _host_warnings(load_hosts(paths.hosts_yaml), records, kind, Asks.of(params, host), host)
     given = [*(("--host", host) if host else ()), *(("--priority", str(priority)) if priority else ())]
     given += [word for need in needs for word in ("--after", need.id)]
     given += [word for name, value in (("--gpu-gb", gpu_gb), ("--memory-gb", memory_gb), ("--role", role)) if value
               for word in (name, str(value))]  # fmt: skip
+    given += ["--gpus", str(gpus)] if gpus is not None else []
     line = ["ringrift", "jobs", "submit", kind, made.key, *given, *(("--", *words) if words else ())]
     return Plan(
         action="jobs.submit",
@@ -215,29 +219,34 @@ def _text(value: Any) -> str:
     return shlex.join(str(word) for word in value) if isinstance(value, list) else str(value)
 
 
-def _host_warnings(hosts: Hosts, kind: str, asks: Asks, host: str | None) -> tuple[str, ...]:
+def _host_warnings(
+    hosts: Hosts, records: Mapping[str, HostRecord], kind: str, asks: Asks, host: str | None
+) -> tuple[str, ...]:
     """That no host could take it today; the hosts file may change while it waits."""
     if host is not None and hosts.get(host) is None:
         known = " ".join(one.name for one in hosts.hosts[:8])
         raise NotFoundError("no such host", where=host, hint=f"{hosts.source} has {known}")
-    why = [(one.name, unfit(slots_of(one, RECIPES), kind, asks)) for one in hosts.hosts]
+    nothing = HostRecord()
+    slots = [slots_of(one, RECIPES, facts=records.get(one.name, nothing).facts) for one in hosts.hosts]
+    why = [(one.name, unfit(one, kind, asks)) for one in slots]
     if any(reason is None for _, reason in why):
         return ()
     named = [f"{name}: {reason}" for name, reason in why if host in (None, name)]
     return (f"no host takes it as things are ({'; '.join(named[:3])})",)
 
 
-async def _needed(paths: Paths, wished: Sequence[str]) -> tuple[list[JobRow], int]:
+async def _needed(paths: Paths, wished: Sequence[str]) -> tuple[list[JobRow], int, dict[str, HostRecord]]:
+    """The jobs to wait for, the revision, and what is known of the hosts."""
     if not paths.state_db.exists():
         if wished:
             raise NotFoundError("no such job", where=wished[0], hint="there are no jobs yet")
-        return [], 0
+        return [], 0, {}
     async with await StateStore.open(paths) as store:
         found = [row for name in wished for row in await resolve(store, name)]
         bad = next((row for row in found if row.state in ENDED and row.state not in ("done", "skipped")), None)
         if bad is not None:
             raise UsageError(f"it has ended ({bad.state}), so nothing can come after it", where=bad.id)
-        return found, await store.revision()
+        return found, await store.revision(), await host_records(store)
 
 
 async def apply_submit(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:

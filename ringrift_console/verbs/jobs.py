@@ -64,6 +64,7 @@ def submit(args: argparse.Namespace, paths: Paths) -> int:
         gpu_gb=args.gpu_gb,
         memory_gb=args.memory_gb,
         role=args.role,
+        gpus=args.gpus,
         args=args.args,
     )
     return carry_out(args, paths, plan, after=_until_good)

@@ -405,3 +405,36 @@ def test_a_full_disk_refuses_a_start_and_keeps_the_exit_code_of_what_runs(bed: A
     finally:
         bed.clean()
         subprocess.run(["umount", "-l", str(bed.root)], check=True)
+
+
+def test_a_process_that_computes_on_a_gpu_and_belongs_to_no_attempt_is_found(tmp_path: Path) -> None:
+    driver, devices = tmp_path / "driver", tmp_path / "nvidia"
+    (driver / "0000:17:00.0").mkdir(parents=True)
+    (driver / "0000:17:00.0/information").write_text(
+        "Model: \t\t NVIDIA H100\nIRQ:   \t\t 90\nGPU UUID: \t GPU-3fb8a1a2\nDevice Minor: \t 4\n"
+    )
+    assert agent_module.gpu_minor("GPU-3fb8a1a2", str(driver)) == "4"
+    assert agent_module.gpu_minor("GPU-other", str(driver)) == ""
+    for name in ("nvidia4", "nvidia5", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    code = "import sys, time; held = [open(name) for name in sys.argv[1:]]; print('up', flush=True); time.sleep(600)"
+
+    def holder(*names: str, **env: str) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, "-I", "-S", "-c", code, *(str(tmp_path / name) for name in names)]
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, env=os.environ | env)
+        assert process.stdout is not None and process.stdout.readline() == b"up\n"
+        return process
+
+    bystanders = [
+        holder("nvidia4"),  # a monitor
+        holder("nvidia5", "nvidia-uvm"),  # on another GPU
+        holder("nvidia4", "nvidia-uvm", RINGRIFT_COOKIE="x"),  # an attempt's: its lease tells
+    ]
+    try:
+        assert agent_module.device_holder("4", str(devices)) == 0
+        bystanders.append(holder("nvidia4", "nvidia-uvm"))
+        assert agent_module.device_holder("4", str(devices)) == bystanders[-1].pid
+    finally:
+        for process in bystanders:
+            process.kill()
+            process.communicate()

@@ -13,7 +13,7 @@ from backend.jobs.keeper import Keeper, SupersededError
 from backend.jobs.launchers.base import AttemptSpec, LogChunk, RefusedStartError, UnreachableError
 from backend.jobs.model import Exit, Observation, Phase
 from backend.jobs.pipelines import add_chain
-from backend.jobs.store import attempt_rows, job_row
+from backend.jobs.store import attempt_rows, job_row, spec_of
 from backend.paths import Paths
 from backend.snapshot import JobRow
 from backend.state.store import StateStore
@@ -208,3 +208,24 @@ async def test_the_hosts_file_tells_how_many_jobs_run_at_a_time(bed: Bed) -> Non
     bed.store.paths.hosts_yaml.write_text("hosts:\n  local:\n    max_parallel_jobs: 2\n")
     await settled(bed)
     assert [(await bed.job(name)).state for name in ("c1", "c3")] == ["running", "running"]
+
+
+async def test_a_start_that_a_gpu_holds_up_waits_with_its_reason_and_fails_nothing(bed: Bed) -> None:
+    bed.store.paths.root.mkdir(parents=True, exist_ok=True)
+    bed.store.paths.hosts_yaml.write_text("hosts:\n  local: {gpus: 2, max_parallel_jobs: 2}\n")
+    async with bed.store.database.write() as db:
+        await db.run("UPDATE jobs SET params = json_set(params, '$.gpus', 1) WHERE id = 'c1'")
+        await add_chain(db, "hex8_2p", [("command", {"argv": ["true"]})], {}, None)
+    bed.host.trouble = RefusedStartError("busy", "GPU 0 is leased (t9.1)")
+    await settled(bed)
+    for _ in range(3):
+        await bed.tick()
+    row = await bed.job()
+    assert (row.state, row.why) == ("placing", "GPU 0 is leased (t9.1)")
+    assert "cancel c1.1" not in bed.host.asked
+    bed.host.trouble = None
+    await bed.tick()
+    row = await bed.job()
+    assert (row.state, row.why, row.attempt) == ("running", "", "c1.1")
+    assert (await spec_of(bed.store, "c1.1")).gpus == ("0",)
+    assert (await spec_of(bed.store, "c3.1")).env["CUDA_VISIBLE_DEVICES"] == ""  # it asked for none

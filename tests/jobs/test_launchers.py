@@ -19,13 +19,22 @@ from backend.jobs.launchers.local import LocalLauncher
 from backend.jobs.launchers.ssh import SshLauncher
 from backend.jobs.model import Phase
 from backend.paths import Paths
+from tests.lab.gpus import UUIDS, FakeGpus
 from tests.lab.sshd import Sshd
 
 Make = Callable[[int], Launcher]
 
 
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpus:
+    """Two GPUs that this machine and the one behind SSH have."""
+    found = FakeGpus(tmp_path / "gpus")
+    monkeypatch.setenv("PATH", f"{found.folder}:{os.environ['PATH']}")
+    return found
+
+
 @pytest.fixture(params=["local", "ssh"])
-async def make(request: pytest.FixtureRequest, paths: Paths) -> AsyncIterator[Make]:
+async def make(request: pytest.FixtureRequest, paths: Paths, tmp_path: Path) -> AsyncIterator[Make]:
     """Makes launchers of one kind for supervisors of the given epochs."""
     made: list[Launcher] = []
     pools: list[SshPool] = []
@@ -35,6 +44,7 @@ async def make(request: pytest.FixtureRequest, paths: Paths) -> AsyncIterator[Ma
 
     async def ssh() -> Callable[[int], Launcher]:
         server: Sshd = request.getfixturevalue("make_sshd")()
+        (server.home / "bin").symlink_to(tmp_path / "gpus")
         async with SshPool(paths) as pool:
             pool.confirm_enrolment(await pool.enrol(server.host()))
 
@@ -149,6 +159,77 @@ async def test_jobs_outlive_their_launcher(make: Make, tmp_path: Path) -> None:
     assert await ended(second, "a1.1") == 0
 
 
+FOREVER = "import time; time.sleep(600)"
+
+
+async def refusal(launcher: Launcher, job: AttemptSpec) -> tuple[str, str]:
+    with pytest.raises(RefusedStartError) as refused:
+        await launcher.start(job)
+    return refused.value.kind, refused.value.what
+
+
+async def test_a_gpu_belongs_to_one_attempt_until_that_has_ended(make: Make, gpus: FakeGpus) -> None:
+    launcher = make(1)
+    await launcher.start(replace(spec("a1.1", FOREVER), gpus=("0",)))
+    second = replace(spec("a2.1", "print(1)"), gpus=(UUIDS[0],))  # the same one by its other name
+    assert await refusal(launcher, second) == ("busy", "GPU 0 is leased (a1.1)")
+    both = replace(spec("a3.1", "print(1)"), gpus=("0", "1"))
+    assert await refusal(launcher, both) == ("busy", "GPU 0 is leased (a1.1)")
+    other = replace(spec("a4.1", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"), gpus=("1",))
+    await launcher.start(other)  # of what was refused, nothing is kept
+    assert await ended(launcher, "a4.1") == 0
+    assert (await launcher.read_log("a4.1", 0, 100)).data.decode() == f"{UUIDS[1]}\n"
+    assert (await launcher.observe(["a2.1"]))["a2.1"].phase is Phase.PREPARED
+    await launcher.cancel("a1.1", by="test", reason="over", grace_s=5)
+    await seen(launcher, "a1.1", Phase.EXITED)
+    for job in (second, both):
+        await launcher.start(job)
+        assert await ended(launcher, job.key) == 0
+
+
+async def test_a_gpu_is_free_when_its_command_is_gone_not_when_its_runner_is(
+    make: Make, gpus: FakeGpus, tmp_path: Path
+) -> None:
+    launcher = make(1)
+    code = "import os; print(os.getpid(), os.getppid(), flush=True); import time; time.sleep(600)"
+    await launcher.start(replace(spec("a1.1", code), gpus=("0",)))
+    await seen(launcher, "a1.1", Phase.RUNNING)
+    line = b""
+    async with asyncio.timeout(60):
+        while not line.endswith(b"\n"):
+            line = (await launcher.read_log("a1.1", 0, 100)).data
+    command, runner = map(int, line.split())
+    os.kill(runner, 9)
+    await seen(launcher, "a1.1", Phase.ORPHANED)
+    second = replace(spec("a2.1", "pass"), gpus=("0",))
+    for _ in range(2):
+        assert await refusal(launcher, second) == ("busy", "GPU 0 is leased (a1.1, whose runner was killed, goes on)")
+    os.kill(command, 9)
+    await seen(launcher, "a1.1", Phase.UNKNOWN)
+    await launcher.start(second)
+    assert await ended(launcher, "a2.1") == 0
+
+
+async def test_a_gpu_that_somebody_else_uses_is_waited_for(make: Make, gpus: FakeGpus) -> None:
+    launcher, job = make(1), replace(spec("a1.1", "pass"), gpus=("0",))
+    gpus.used_by(4711)
+    assert await refusal(launcher, job) == ("busy", "GPU 0 is in use by pid 4711 (python3.11)")
+    gpus.used_by(4711, gpu=1)
+    await launcher.start(job)
+    assert await ended(launcher, "a1.1") == 0
+
+
+async def test_a_gpu_that_is_not_there_is_told_apart_from_one_that_is_not_free(make: Make, gpus: FakeGpus) -> None:
+    launcher = make(1)
+    kind, why = await refusal(launcher, replace(spec("a1.1", "pass"), gpus=("0", "7")))
+    assert (kind, why) == ("gpu", "no such GPU here: 7 (there is 0, 1)")
+    gpus.fail("Failed to initialize NVML: Driver/library version mismatch\n")
+    kind, why = await refusal(launcher, replace(spec("a2.1", "pass"), gpus=("0",)))
+    assert kind == "busy" and "version mismatch" in why
+    await launcher.start(spec("a3.1", "pass"))  # whoever asks for none is not concerned
+    assert await ended(launcher, "a3.1") == 0
+
+
 async def test_an_agent_that_dies_is_unreachable_once_and_then_there_again(paths: Paths) -> None:
     launcher = LocalLauncher(paths, "owner", 1)
     try:
@@ -225,3 +306,7 @@ def test_a_spec_survives_being_stored_with_the_same_digest() -> None:
     one = replace(spec("a1.1", "pass", X="y"), wall_s=3.0)
     assert AttemptSpec.from_json(one.to_json()) == one
     assert AttemptSpec.from_json(one.to_json()).digest == one.digest
+    assert "gpus" not in one.to_json()
+    two = replace(one, gpus=("0", "1"))
+    assert AttemptSpec.from_json(two.to_json()) == two
+    assert two.digest != one.digest

@@ -216,3 +216,42 @@ def test_many_hosts_are_named_in_part_and_counted() -> None:
     hosts = tuple(HostSlots(f"h{n}", closed="drained") for n in range(40))
     ((reason, names),) = choose("train", NOTHING, hosts, load()).reasons
     assert (reason, len(names), names[-1]) == ("drained", 13, "and 28 more")
+
+
+def test_no_two_jobs_have_the_same_gpu_and_who_has_it_is_told() -> None:
+    host = HostSlots("a", 4, gpus=("0", "1"))
+    first, second, third = (replace(job(n), asks=Asks(gpus=1)) for n in (1, 2, 3))
+    checks = {(one.id, 1): None for one in (first, second, third)}
+    found = reconcile(World((first, second, third), hosts=(host,), checks=checks))
+    assert found.actions == (Place("j1", 1, "a", ("0",)), Place("j2", 1, "a", ("1",)))
+    assert found.views["j3"].why == "for GPUs on a: its GPUs are leased (j1.1 j2.1)"
+    lives = replace(first, attempts=(Attempt("j1.1", "j1", 1, "a", Phase.ORPHANED, gpus=("1",)),))
+    found = reconcile(World((lives, second, third), hosts=(host,), checks=checks))
+    assert found.actions == (Place("j2", 1, "a", ("0",)),)
+    both = replace(job(4), asks=Asks(gpus=2))
+    found = reconcile(World((lives, both), hosts=(host,), checks={("j4", 1): None}))
+    assert dict(found.views["j4"].reasons) == {"its GPUs are leased (j1.1)": ("a",)}
+
+
+def test_training_has_a_gpu_where_there_are_some_and_other_kinds_only_what_they_ask_for() -> None:
+    with_gpus, without = HostSlots("a", 4, gpus=("0",)), HostSlots("b", 4, gpus=())
+    unknown = HostSlots("c", 4)
+    assert choose("train", NOTHING, (with_gpus,), load()).gpus == ("0",)
+    assert choose("train", Asks(gpus=0), (with_gpus,), load()).gpus == ()
+    assert choose("selfplay", NOTHING, (with_gpus,), load()).gpus == ()
+    assert choose("selfplay", Asks(gpus=1), (with_gpus,), load()).gpus == ("0",)
+    for host in (without, unknown):
+        assert choose("train", NOTHING, (host,), load()) == choose("train", Asks(gpus=0), (host,), load())
+    assert unfit(without, "train", Asks(gpus=1)) == "it has 0 GPUs (1 asked for)"
+    assert unfit(unknown, "train", Asks(gpus=1)) == "its GPUs are not known (1 asked for)"
+    assert Asks.of({"options": ["--device", "cpu"]}).gpus == 0
+    assert Asks.of({"options": ["--device", "cpu"], "gpus": 2}).gpus == 2
+    assert Asks.of({"options": ["--batch-size", "64"]}).gpus is None
+
+
+def test_gpus_are_those_of_the_hosts_file_else_those_that_were_found() -> None:
+    stated, silent = parse_hosts("hosts:\n  a: {gpus: 2}\n  b: {}\n", "f").hosts
+    assert slots_of(stated, RECIPES, facts={"gpus": [0]}).gpus == ("0", "1")
+    assert slots_of(silent, RECIPES, facts={"gpus": [0, 3]}).gpus == ("0", "3")
+    assert slots_of(silent, RECIPES, facts={"gpu_problem": "no driver"}).gpus is None
+    assert slots_of(silent, RECIPES).gpus is None

@@ -24,6 +24,10 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where a server's commands are looked for, after ``bin`` in the login's home."""
+
+
 def make_key(path: Path) -> Path:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
     return path
@@ -86,7 +90,7 @@ class Sshd:
             "PasswordAuthentication": "no",
             "KbdInteractiveAuthentication": "no",
             "PermitRootLogin": "yes",
-            "SetEnv": f"HOME={self.home}",
+            "SetEnv": f"HOME={self.home} PATH={self.home}/bin:{PATH}",
             "LogLevel": "VERBOSE",
         } | options
         if shell is not None:

@@ -45,6 +45,7 @@ class AttemptSpec:
         env: added to the agent's own environment; no secrets.
         wall_s: time limit in seconds, or None.
         grace_s: seconds between TERM and KILL.
+        gpus: indices or UUIDs of the GPUs that it has for itself; it sees no others.
     """
 
     key: str
@@ -54,6 +55,7 @@ class AttemptSpec:
     env: Mapping[str, str]
     wall_s: float | None = None
     grace_s: float = 10.0
+    gpus: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -64,11 +66,11 @@ class AttemptSpec:
             "env": dict(self.env),
             "wall_s": self.wall_s,
             "grace_s": self.grace_s,
-        }
+        } | ({"gpus": list(self.gpus)} if self.gpus else {})  # without, the digest is that of an older program
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> AttemptSpec:
-        return cls(**(dict(value) | {"argv": tuple(value["argv"])}))
+        return cls(**(dict(value) | {"argv": tuple(value["argv"]), "gpus": tuple(value.get("gpus", ()))}))
 
     @property
     def digest(self) -> str:
