@@ -62,6 +62,14 @@ class JobRow:
     log_path: str | None = None
     argv: tuple[str, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
+    gang: str | None = None  # id of the first of the jobs that run together with it
+    member: int = 1  # which of them it is
+    members: int = 1  # how many there are
+
+    @property
+    def part(self) -> str:
+        """Its place in its gang, e.g. ``2/3``; empty when it is in none."""
+        return f"{self.member}/{self.members}" if self.gang else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,6 +246,7 @@ ACTIONS: tuple[Action, ...] = (
             Param("--priority", "higher comes first; default 0", type="int", metavar="N"),
             Param("--after", "wait for this job to be done; repeat for several", repeat="append", metavar="JOB"),
             Param("--gpus", "GPUs for it alone; training has one where there are some", type="int", metavar="N"),
+            Param("--nodes", "train on so many hosts at once, as a gang", type="int", metavar="N"),
             Param("--gpu-gb", "only on a host with so much GPU memory", type="float", metavar="GB"),
             Param("--memory-gb", "only on a host with so much memory", type="float", metavar="GB"),
             Param("--role", "only on hosts of this role", metavar="ROLE"),

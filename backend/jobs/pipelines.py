@@ -110,6 +110,23 @@ async def add_job(
     return name
 
 
+async def add_gang(
+    db: Transaction, kind: str, config: str, params: dict[str, Any], members: int, *, needs: tuple[str, ...] = (),
+    pipeline: str | None = None, priority: int = 0,
+) -> tuple[str, ...]:  # fmt: skip
+    """Adds jobs that run as one, see :mod:`backend.jobs.gangs`; returns their ids. The first names the gang."""
+    names: list[str] = []
+    for member in range(1, members + 1):
+        own = params | {"member": member, "nodes": members}
+        part = f"{member}/{members}"
+        name = await add_job(db, kind, config, own, needs=needs, pipeline=pipeline, priority=priority, part=part)
+        names.append(name)
+        await db.run(
+            "UPDATE jobs SET gang = ?, member = ?, members = ? WHERE id = ?", (names[0], member, members, name)
+        )
+    return tuple(names)
+
+
 async def add_chain(
     db: Transaction, config: str, wanted: list[tuple[str, dict[str, Any]]], params: dict[str, Any],
     operation: str | None,

@@ -64,6 +64,7 @@ class HostSlots:
         local: it is this machine, where all data is.
         closed: why it takes no new job now, e.g. ``drained``; empty when it does.
         gpus: indices of its GPUs; None where nobody said and nobody looked.
+        address: how other hosts reach it; empty where that is not known.
     """
 
     name: str
@@ -77,6 +78,7 @@ class HostSlots:
     local: bool = False
     closed: str = ""
     gpus: tuple[str, ...] | None = None
+    address: str = ""
 
     def takes(self, kind: str) -> bool:
         return self.kinds is None or kind in self.kinds
@@ -111,7 +113,15 @@ def slots_of(
         host.is_local,
         closed or ("" if status in OPEN_STATUSES else f"{status} by the hosts file"),
         _gpus(settings.get("gpus"), facts.get("gpus")),
+        _address(host),
     )
+
+
+def _address(host: Host) -> str:
+    """``peer_address`` of the hosts file, else the one by which the head reaches it; for this machine nothing else."""
+    settings = host.settings
+    reached = "" if host.is_local else settings.get("tailscale_ip") or settings.get("ssh_host") or host.name
+    return str(settings.get("peer_address") or reached).rpartition("@")[2]
 
 
 def _gpus(stated: Any, found: Any) -> tuple[str, ...] | None:
@@ -225,6 +235,29 @@ def choose(kind: str, asks: Asks, hosts: Sequence[HostSlots], load: Load) -> Cho
         best = min(free, key=lambda one: one[0])[1]
         return Choice(best.name, gpus=tuple(load.free_gpus(best)[: wanted_gpus(best, kind, asks)]))
     return Choice(None, _summary(kind, asks, hosts, fitting, load), _grouped(why))
+
+
+def choose_several(
+    kind: str, asks: Asks, hosts: Sequence[HostSlots], load: Load, count: int, before: str | None = None
+) -> tuple[list[Choice], Choice | None]:
+    """Places on ``count`` hosts, one on each; with fewer, also the refusal of what is missing.
+
+    Args:
+        before: where the first had better be. Without that, it is on a host that the others can reach.
+    """
+    left = list(hosts)
+    found: list[Choice] = []
+    while len(found) < count:
+        kept = [host for host in left if host.name == before] if not found else []
+        choice = choose(kind, asks, kept, load)
+        if choice.host is None:
+            choice = choose(kind, asks, left, load)
+        if choice.host is None:
+            return found, choice
+        found.append(choice)
+        left = [host for host in left if host.name != choice.host]
+    reached = {host.name for host in hosts if host.address}
+    return sorted(found, key=lambda choice: choice.host not in reached), None
 
 
 def _taste(host: HostSlots, kind: str, asks: Asks) -> tuple[float, ...]:

@@ -142,7 +142,7 @@ async def plan_cancel(paths: Paths, *, job: str) -> Plan:
         RefusedError: everything meant has ended.
     """
     async with await open_existing(paths, job) as store:
-        rows = await resolve(store, job)
+        rows = await _with_gangs(store, await resolve(store, job))
         revision = await store.revision()
         waiting = await _dependents(store, [row.id for row in rows])
     open_ones = [row for row in rows if row.state not in ENDED]
@@ -189,10 +189,10 @@ async def plan_retry(paths: Paths, *, job: str) -> Plan:
         RefusedError: there is nothing to run again.
     """
     async with await open_existing(paths, job) as store:
-        named = await resolve(store, job)
+        named = await _with_gangs(store, await resolve(store, job))
         rows = list(named)
         while missing := await _blockers(store, rows):  # a blocked job needs what blocks it
-            rows += missing
+            rows = await _with_gangs(store, rows + missing)
         revision = await store.revision()
         waiting = await _dependents(store, [row.id for row in rows])
     again = [row for row in rows if row.state in RETRIED]
@@ -260,6 +260,15 @@ async def open_existing(paths: Paths, name: str) -> StateStore:
     if not paths.state_db.exists():
         raise NotFoundError("no such job", where=name, hint="there are no jobs yet")
     return await StateStore.open(paths)
+
+
+async def _with_gangs(store: StateStore, rows: Sequence[JobRow]) -> list[JobRow]:
+    """The rows, and the other members of the gangs that they are in: those start and end together."""
+    known, gangs = {row.id for row in rows}, {row.gang for row in rows if row.gang}
+    if not gangs:
+        return list(rows)
+    others = [row for row in await job_rows(store, last=-1) if row.gang in gangs and row.id not in known]
+    return [*rows, *reversed(others)]
 
 
 async def _dependents(store: StateStore, names: Sequence[str]) -> list[JobRow]:

@@ -131,4 +131,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE attempts ADD COLUMN collected_at REAL",  # its outputs are here, verified and merged
         "ALTER TABLE attempts ADD COLUMN trouble TEXT NOT NULL DEFAULT ''",  # why a transfer has not come through yet
     ),
+    (
+        "ALTER TABLE jobs ADD COLUMN gang TEXT",  # id of the first of the jobs that run together
+        "ALTER TABLE jobs ADD COLUMN member INTEGER NOT NULL DEFAULT 1",  # which of them it is
+        "ALTER TABLE jobs ADD COLUMN members INTEGER NOT NULL DEFAULT 1",  # how many there are
+    ),
 )

@@ -65,6 +65,7 @@ def submit(args: argparse.Namespace, paths: Paths) -> int:
         memory_gb=args.memory_gb,
         role=args.role,
         gpus=args.gpus,
+        nodes=args.nodes,
         args=args.args,
     )
     return carry_out(args, paths, plan, after=_until_good)
@@ -137,8 +138,8 @@ def list_jobs(args: argparse.Namespace, paths: Paths) -> int:
             ("JOB", "KIND", "CONFIG", "STATE", "PIPELINE", "PROGRESS", "CREATED", "WHY"),
             [
                 (
-                    row.id, row.kind, row.config, row.state, row.pipeline or "-", progress_text(row),
-                    f"{row.created_at:%Y-%m-%d %H:%M:%S}", row.why,
+                    row.id, f"{row.kind} {row.part}".rstrip(), row.config, row.state, row.pipeline or "-",
+                    progress_text(row), f"{row.created_at:%Y-%m-%d %H:%M:%S}", row.why,
                 )
                 for row in rows
             ],
@@ -185,6 +186,7 @@ def _lines(row: JobRow, attempts: list[dict[str, Any]]) -> list[str]:
         "job": f"{row.id}  {row.title}",
         "state": f"{row.state}{f': {row.why}' if row.why else ''}",
         "pipeline": row.pipeline or "none",
+        **({"gang": f"{row.gang}, member {row.part}"} if row.gang else {}),
         "priority": str(row.priority),
         "created": _time(row.created_at),
         "started": _time(row.started_at),
