@@ -223,6 +223,7 @@ ACTIONS: tuple[Action, ...] = (
             Param("--epochs", "training epochs", type="int", metavar="N"),
             Param("--gauntlet-games", "gauntlet games per opponent", type="int", metavar="N"),
             Param("--shards", "parts of self-play and gauntlet, spread over hosts", type="int", metavar="N"),
+            Param("--nodes", "train on so many hosts at once, as a gang", type="int", metavar="N"),
             SEED,
             WAIT,
             DRY_RUN,

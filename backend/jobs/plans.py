@@ -33,6 +33,7 @@ async def plan_pipeline(
     gauntlet_games: int | None = None,
     seed: int | None = None,
     shards: int | None = None,
+    nodes: int | None = None,
 ) -> Plan:
     """What a pipeline of ``config`` will do. None means the default of :mod:`backend.jobs.pipelines`.
 
@@ -40,7 +41,7 @@ async def plan_pipeline(
         UsageError: there is no such config, or a number makes no sense.
     """
     made = parse_config(config)
-    params = PipelineParams.of(games, epochs, gauntlet_games, seed, shards)
+    params = PipelineParams.of(games, epochs, gauntlet_games, seed, shards, nodes)
     counted = volume(paths, made)
     revision, active = 0, None
     if paths.state_db.exists():
@@ -57,7 +58,10 @@ async def plan_pipeline(
         warnings.append(f"the games cannot be counted: {counted.note}")
     words = [f"--games {params.games}", f"--epochs {params.epochs}", f"--gauntlet-games {params.gauntlet_games}"]
     words += [f"--shards {params.shards}"] if params.shards > 1 else []
-    parts = (Change("shards", "", f"{params.shards}, spread over the hosts with room"),) if params.shards > 1 else ()
+    parts: tuple[Change, ...] = ()
+    parts += (Change("shards", "", f"{params.shards}, spread over the hosts with room"),) if params.shards > 1 else ()
+    words += [f"--nodes {params.nodes}"] if params.nodes > 1 else []
+    parts += (Change("training", "", f"on {params.nodes} hosts at once"),) if params.nodes > 1 else ()
     return Plan(
         action="pipeline.start",
         title=f"Pipeline of {made.key}",

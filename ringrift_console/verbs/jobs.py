@@ -39,6 +39,7 @@ def pipeline(args: argparse.Namespace, paths: Paths) -> int:
         gauntlet_games=args.gauntlet_games,
         seed=args.seed,
         shards=args.shards,
+        nodes=args.nodes,
     )
 
     async def after(store: StateStore, outcome: Outcome) -> tuple[Exit, dict[str, Any]]:
