@@ -418,7 +418,7 @@ class Keeper:
         if meet is not None:
             argv = torchrun_argv(argv, meet, node=node)
         slots = next((one for one in self._hosts if one.name == action.host), None)
-        if slots is not None and slots.gpus and not action.gpus:
+        if not action.gpus and (meet is not None or (slots is not None and slots.gpus)):
             env = env | {"CUDA_VISIBLE_DEVICES": ""}  # those that it did not ask for are other jobs'
         spec = AttemptSpec(f"{job.id}.{action.n}", self.owner, tuple(argv), cwd, env, gpus=action.gpus)
         return rows.Placed(job.id, action.n, action.host, spec, staged)

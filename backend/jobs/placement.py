@@ -242,9 +242,15 @@ def choose_several(
 ) -> tuple[list[Choice], Choice | None]:
     """Places on ``count`` hosts, one on each; with fewer, also the refusal of what is missing.
 
+    All have as many GPUs: what trains together does so on one kind of device.
+
     Args:
         before: where the first had better be. Without that, it is on a host that the others can reach.
     """
+    if asks.gpus is None:
+        some = replace(asks, gpus=1)
+        able = sum(unfit(host, kind, some) is None for host in hosts)
+        asks = some if kind == "train" and able >= count else replace(asks, gpus=0)
     left = list(hosts)
     found: list[Choice] = []
     while len(found) < count:

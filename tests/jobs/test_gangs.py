@@ -102,6 +102,17 @@ def test_a_gang_has_gpus_of_its_own_on_every_host() -> None:
     assert dict(found.views["t1"].reasons) == {"its GPUs are leased (t9.1)": ("a",)}
 
 
+def test_all_members_train_on_one_kind_of_device() -> None:
+    two = tuple(replace(host, gpus=("0",)) for host in HOSTS[:2])
+    for other, each in (((), 0), (("0", "1"), 1), (None, 0)):
+        (placed,) = decide(gang(), (*two, replace(HOSTS[2], gpus=other))).actions
+        assert isinstance(placed, PlaceGang)
+        assert {len(place.gpus) for place in placed.places} == {each}
+    leased = Job("t9", 9, "train", attempts=(Attempt("t9.1", "t9", 1, "c", Phase.RUNNING, gpus=("0",)),))
+    hosts = (*two, replace(HOSTS[2], gpus=("0",), slots=2))
+    assert decide(gang(), hosts, leased).views["t1"].why == "2 of 3 places"  # a GPU each is what they wait for
+
+
 def test_rank_0_is_where_the_others_can_reach_it_and_after_a_failure_where_it_was() -> None:
     hosts = (replace(HOSTS[0], address="", local=True), *HOSTS[1:])
     (placed,) = decide(gang(), hosts).actions
