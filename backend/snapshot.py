@@ -83,11 +83,19 @@ class JobRow:
     result: dict[str, Any] = field(default_factory=dict)
     attempts: tuple[AttemptRow, ...] = ()  # oldest first
     repeatable: bool = False  # its command goes on where it was stopped and makes nothing twice
+    gang: str | None = None  # id of the first of the jobs that run together with it
+    member: int = 1  # which of them it is
+    members: int = 1  # how many there are
 
     @property
     def silent_since(self) -> datetime | None:
         """Since when the host of an open job has not answered: what is shown of the job is the last that is known."""
         return self.attempts[-1].unreachable_since if self.attempts and self.state not in ENDED else None
+
+    @property
+    def part(self) -> str:
+        """Its place in its gang, e.g. ``2/3``; empty when it is in none."""
+        return f"{self.member}/{self.members}" if self.gang else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ def job_facts(app: ConsoleApp, job: JobRow) -> list[Fact]:
         *(("no place", f"{' '.join(hosts)}: {reason}") for reason, hosts in job.waits),
         ("kind", f"{job.kind} {job.config}"),
         *([("title", job.title)] if job.title != f"{job.kind} {job.config}" else []),
+        *([("gang", f"{job.gang}, member {job.part}")] if job.gang else []),
         ("pipeline", job.pipeline or "-"),
         ("host", job.host or "-"),
         ("created", clock.long(job.created_at)),

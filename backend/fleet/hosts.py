@@ -22,7 +22,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.IGNORECASE)
 _TEXT = {
     "ssh_host", "ssh_user", "ssh_key", "tailscale_ip", "tailscale_ipv6", "ringrift_path", "venv_activate",
     "python_path", "gpu", "role", "status", "runtime", "region", "note", "data_server_url", "worker_url",
-    "external_storage_path", "relay_primary", "relay_secondary", "proxy_jump", "group",
+    "external_storage_path", "relay_primary", "relay_secondary", "proxy_jump", "group", "peer_address",
 }  # fmt: skip
 _NUMBER = {
     "ssh_port", "memory_gb", "cpus", "gpus", "gpu_vram_gb", "max_parallel_jobs", "bandwidth_mbps", "data_server_port",
@@ -35,7 +35,7 @@ _FLAG = {
 }  # fmt: skip
 _LIST = {"preferred_workloads", "excluded_workloads", "groups"}
 _MAPPING = {"storage_paths", "max_parallel"}
-_OWN = {"ssh_host", "tailscale_ip", "tailscale_ipv6", "group", "groups"}
+_OWN = {"ssh_host", "tailscale_ip", "tailscale_ipv6", "peer_address", "group", "groups"}
 """Keys that say something of one host alone, so neither ``defaults`` nor a group may have them."""
 KNOWN_KEYS = _TEXT | _NUMBER | _FLAG | _LIST | _MAPPING
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping
+import random
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from backend.jobs.reconcile import (
     CheckOutput,
     Collect,
     Place,
+    PlaceGang,
     Push,
     Settle,
     Start,
@@ -34,6 +36,7 @@ from backend.jobs.reconcile import (
     reconcile,
 )
 from backend.jobs.staging import Site, reading_env, staged_argv
+from backend.jobs.torchrun import Rendezvous, torchrun_argv
 from backend.paths import Paths
 from backend.state.store import StateStore
 
@@ -44,6 +47,10 @@ PATIENCE_S = 2.0  # with a host that takes its time, while others wait
 SILENCE_S = 1.0
 TAIL_BYTES = 4096
 WHY_CHARACTERS = 200
+
+PORTS = (20_000, 32_000)
+"""Where gangs meet: below the ports that Linux gives to connections of its own."""
+RANDOM = random.SystemRandom()  # so that no two gangs, of whichever root, keep meeting at one port
 
 T = TypeVar("T")
 
@@ -313,7 +320,7 @@ class Keeper:
 
     async def _guarded(self, action: Action, work: rows.Work, attempts: Mapping[str, Attempt]) -> bool:
         """Does one thing; whatever goes wrong with it leaves the other jobs alone."""
-        subject = action.job if isinstance(action, CheckOutput | Settle | Place) else action.key
+        subject = _subject(action)
         now = asyncio.get_running_loop().time()
         if self._not_before.get(subject, 0.0) > now:
             return False
@@ -342,7 +349,9 @@ class Keeper:
                 await rows.settle(self.store, job, reason)
                 return True
             case Place():
-                return await self._place(action, work)
+                return await self._place([action], work)
+            case PlaceGang(places):
+                return await self._place(places, work)
             case Push(key):
                 attempt = attempts[key]
                 kind = next(one.kind for one in work.jobs if one.id == attempt.job)
@@ -366,33 +375,51 @@ class Keeper:
         self._checks[(job, n)] = found
         self.wake()
 
-    async def _place(self, action: Place, work: rows.Work) -> bool:
+    async def _place(self, places: Sequence[Place], work: rows.Work) -> bool:
+        """Commits where attempts run; several are the members of a gang, which meet on the first one's host."""
+        meet = None
+        if len(places) > 1:
+            slots = {one.name: one for one in self._hosts}
+            first = places[0]
+            port = RANDOM.randrange(*PORTS)
+            address = slots[first.host].address
+            meet = Rendezvous(f"{first.job}.{first.n}", address, port, len(places), max(1, len(first.gpus)))
+        decided = []
+        for node, one in enumerate(places):
+            try:
+                decided.append(await self._decide(one, work, meet, node))
+            except UnreachableError:
+                raise
+            except (KeyError, TypeError, ValueError, RingRiftError) as error:
+                await rows.mark_damaged(self.store, one.job, f"no command can be made of it ({error})")
+                return True
+        await rows.place(self.store, self.epoch, *decided)
+        if meet is not None and places[0].n > 1:
+            await self.store.add_event("GANG_RESTARTED", places[0].job, {"attempt": meet.id}, key=f"gang {meet.id}")
+        self._checks.pop((places[0].job, places[0].n), None)
+        return True
+
+    async def _decide(self, action: Place, work: rows.Work, meet: Rendezvous | None, node: int) -> rows.Placed:
         job = next(one for one in work.jobs if one.id == action.job)
         config, params = work.params[job.id]
-        staged = self._is_away(action.host) or "shard" in params
+        staged = self._is_away(action.host) or "shard" in params or meet is not None
         cwd, env = str(self.paths.root), environment()
-        try:
-            if staged:
-                site = self._site(action.host)
-                cwd = site.folder(self.owner, job.id)
-                env = environment() if site.host.is_local else {}
-                env |= reading_env(Path(cwd), job.kind, config, params, site.checkout)
-                argv = await asyncio.to_thread(staged_argv, self.paths, job.kind, config, params, site.python, cwd)
-            else:
-                env |= reading_env(self.paths.root, job.kind, config, params)
-                argv = recipe_of(job.kind, params).argv(self.paths, config, params)
-        except UnreachableError:
-            raise
-        except (KeyError, TypeError, ValueError, RingRiftError) as error:
-            await rows.mark_damaged(self.store, job.id, f"no command can be made of it ({error})")
-            return True
+        if staged:
+            site = self._site(action.host)
+            cwd = site.folder(self.owner, job.id)
+            env = environment() if site.host.is_local else {}
+            env |= reading_env(Path(cwd), job.kind, config, params, site.checkout)
+            argv = await asyncio.to_thread(staged_argv, self.paths, job.kind, config, params, site.python, cwd)
+        else:
+            env |= reading_env(self.paths.root, job.kind, config, params)
+            argv = recipe_of(job.kind, params).argv(self.paths, config, params)
+        if meet is not None:
+            argv = torchrun_argv(argv, meet, node=node)
         slots = next((one for one in self._hosts if one.name == action.host), None)
-        if slots is not None and slots.gpus and not action.gpus:
+        if not action.gpus and (meet is not None or (slots is not None and slots.gpus)):
             env = env | {"CUDA_VISIBLE_DEVICES": ""}  # those that it did not ask for are other jobs'
         spec = AttemptSpec(f"{job.id}.{action.n}", self.owner, tuple(argv), cwd, env, gpus=action.gpus)
-        await rows.place(self.store, job.id, action.n, action.host, spec, self.epoch, staged=staged)
-        self._checks.pop((job.id, action.n), None)
-        return True
+        return rows.Placed(job.id, action.n, action.host, spec, staged)
 
     def _is_away(self, name: str) -> bool:
         host = self._described.get(name)
@@ -436,6 +463,13 @@ class Keeper:
     def _leave_if_stale(self, error: RefusedStartError) -> None:
         if error.kind == "stale":
             raise SupersededError("a newer supervisor has taken over", where=error.where, hint=error.what) from error
+
+
+def _subject(action: Action) -> str:
+    """The job or attempt that an action is about."""
+    if isinstance(action, PlaceGang):
+        return action.places[0].job
+    return action.job if isinstance(action, CheckOutput | Settle | Place) else action.key
 
 
 def _unasked(attempt: Attempt) -> bool:

@@ -129,6 +129,8 @@ class Job:
         repeatable: an attempt with an unknown outcome may be followed by another one without asking.
         settled: why the output counts as there without a clean exit that we saw.
         priority: jobs with a higher one get a place first.
+        gang: id of the first of the jobs that run together with it, see :mod:`backend.jobs.gangs`.
+        member, members: which of how many it is there, from 1.
     """
 
     id: str
@@ -142,6 +144,9 @@ class Job:
     priority: int = 0
     asks: Asks = field(default_factory=Asks)
     attempts: tuple[Attempt, ...] = ()
+    gang: str | None = None
+    member: int = 1
+    members: int = 1
 
     @property
     def last(self) -> Attempt | None:
@@ -234,7 +239,7 @@ def view(job: Job, needs: Mapping[str, JobState]) -> View:
     if may_run_again(job):
         return View("cancelled", "before it started") if job.cancel else _waiting(job, needs)
     assert last is not None and ended is not None
-    return View(ended, _why(last, ended))
+    return View(ended, why_ended(last, ended))
 
 
 def _live(job: Job, last: Attempt) -> View:
@@ -264,7 +269,8 @@ def _waiting(job: Job, needs: Mapping[str, JobState]) -> View:
     return View("waiting", FOR_A_PLACE)
 
 
-def _why(last: Attempt, ended: Outcome) -> str:
+def why_ended(last: Attempt, ended: Outcome) -> str:
+    """What is said of an attempt's end."""
     if ended == "unknown":
         how = "the host was booted since" if last.phase is Phase.LOST else "nobody saw how it ended"
         return f"{last.key} was executed, and {how}"

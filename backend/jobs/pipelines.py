@@ -34,9 +34,10 @@ class PipelineParams:
     seed: int = DEFAULT_SEED
     shards: int = 1
     gauntlet_shards: int | None = None  # as many as ``shards``
+    nodes: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("games", "epochs", "gauntlet_games"):
+        for name in ("games", "epochs", "gauntlet_games", "nodes"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} has to be at least 1", where=str(getattr(self, name)))
         if self.seed < 0:
@@ -57,11 +58,13 @@ class PipelineParams:
     def of(
         cls, games: int | None = None, epochs: int | None = None, gauntlet_games: int | None = None,
         seed: int | None = None, shards: int | None = None, gauntlet_shards: int | None = None,
+        nodes: int | None = None,
     ) -> PipelineParams:  # fmt: skip
         """The given numbers, and the defaults for those that are None."""
         given = {
             "games": games, "epochs": epochs, "gauntlet_games": gauntlet_games, "seed": seed, "shards": shards,
             "gauntlet_shards": gauntlet_shards,
+            "nodes": nodes,
         }  # fmt: skip
         return cls(**{name: value for name, value in given.items() if value is not None})
 
@@ -124,6 +127,23 @@ async def add_job(
     return name
 
 
+async def add_gang(
+    db: Transaction, kind: str, config: str, params: dict[str, Any], members: int, *, needs: tuple[str, ...] = (),
+    pipeline: str | None = None, priority: int = 0,
+) -> tuple[str, ...]:  # fmt: skip
+    """Adds jobs that run as one, see :mod:`backend.jobs.gangs`; returns their ids. The first names the gang."""
+    names: list[str] = []
+    for member in range(1, members + 1):
+        own = params | {"member": member, "nodes": members}
+        part = f"{member}/{members}"
+        name = await add_job(db, kind, config, own, needs=needs, pipeline=pipeline, priority=priority, part=part)
+        names.append(name)
+        await db.run(
+            "UPDATE jobs SET gang = ?, member = ?, members = ? WHERE id = ?", (names[0], member, members, name)
+        )
+    return tuple(names)
+
+
 async def add_chain(
     db: Transaction, config: str, wanted: list[tuple[str, dict[str, Any]]], params: dict[str, Any],
     operation: str | None,
@@ -136,20 +156,30 @@ async def add_chain(
 async def add_pipeline(
     db: Transaction, config: str, wanted: Callable[[str], list[Stage]], params: dict[str, Any], operation: str | None
 ) -> tuple[str, tuple[str, ...]]:
-    """Adds a pipeline and its jobs, given its name; the same operation again returns the pipeline that it made."""
-    made = await db.one("SELECT id FROM pipelines WHERE operation = ?", (operation,)) if operation else None
-    if made is not None:
-        rows = await db.all("SELECT id FROM jobs WHERE pipeline = ? ORDER BY number", (made["id"],))
-        return str(made["id"]), tuple(str(row["id"]) for row in rows)
+    """Adds a pipeline and its jobs, given its name; the same operation again returns the pipeline that it made.
+
+    Training is a gang of ``params["nodes"]`` members where that is more than one.
+    """
+    there = await db.one("SELECT id FROM pipelines WHERE operation = ?", (operation,)) if operation else None
+    if there is not None:
+        rows = await db.all("SELECT id FROM jobs WHERE pipeline = ? ORDER BY number", (there["id"],))
+        return str(there["id"]), tuple(str(row["id"]) for row in rows)
     name = f"p{await db.next_number('pipeline')}"
     await db.run(
         "INSERT INTO pipelines (id, config, params, operation, created_at) VALUES (?, ?, ?, ?, ?)",
         (name, config, json.dumps(params), operation, time.time()),
     )
+    nodes = int(params.get("nodes", 1))
+    firsts: list[str] = []
     jobs: list[str] = []
     for stage in wanted(name):
-        needs = tuple(jobs[n] for n in stage.needs)
-        jobs.append(await add_job(db, stage.kind, config, stage.params, needs=needs, pipeline=name, part=stage.part))
+        needs = tuple(firsts[n] for n in stage.needs)
+        if stage.kind == "train" and nodes > 1:
+            made = await add_gang(db, stage.kind, config, stage.params, nodes, needs=needs, pipeline=name)
+        else:
+            made = (await add_job(db, stage.kind, config, stage.params, needs=needs, pipeline=name, part=stage.part),)
+        firsts.append(made[0])
+        jobs += made
     await add_event(
         db, "PIPELINE_STARTED", name, {"config": config, "params": params, "jobs": jobs}, key=f"pipeline {name}"
     )
@@ -164,8 +194,8 @@ async def find_active(db: Transaction, config: Config, params: PipelineParams) -
         (config.key,),
     )
     wanted = asdict(params) | {"gauntlet_shards": params.gauntlet_parts}
-    for row in rows:
-        made = {"shards": 1, "gauntlet_shards": None} | json.loads(row["params"])
+    for row in rows:  # what rows that an older program has written lack
+        made = {"shards": 1, "gauntlet_shards": None, "nodes": 1} | json.loads(row["params"])
         if made | {"gauntlet_shards": made["gauntlet_shards"] or made["shards"]} == wanted:
             return str(row["id"])
     return None

@@ -70,6 +70,7 @@ class HostSlots:
         gpus: indices of its GPUs; None where nobody said and nobody looked.
         runtime: what it runs.
         cannot: kinds that it would take and for which it lacks something, with what that is.
+        address: how other hosts reach it; empty where that is not known.
     """
 
     name: str
@@ -85,6 +86,7 @@ class HostSlots:
     gpus: tuple[str, ...] | None = None
     runtime: str = "builtin"
     cannot: Mapping[str, str] = field(default_factory=dict)
+    address: str = ""
 
     def takes(self, kind: str) -> bool:
         return self.kinds is None or kind in self.kinds
@@ -123,7 +125,15 @@ def slots_of(
         _gpus(settings.get("gpus"), facts.get("gpus")),
         host.runtime,
         cannot,
+        _address(host),
     )
+
+
+def _address(host: Host) -> str:
+    """``peer_address`` of the hosts file, else the one by which the head reaches it; for this machine nothing else."""
+    settings = host.settings
+    reached = "" if host.is_local else settings.get("tailscale_ip") or settings.get("ssh_host") or host.name
+    return str(settings.get("peer_address") or reached).rpartition("@")[2]
 
 
 def _gpus(stated: Any, found: Any) -> tuple[str, ...] | None:
@@ -241,6 +251,35 @@ def choose(kind: str, asks: Asks, hosts: Sequence[HostSlots], load: Load) -> Cho
         best = min(free, key=lambda one: one[0])[1]
         return Choice(best.name, gpus=tuple(load.free_gpus(best)[: wanted_gpus(best, kind, asks)]))
     return Choice(None, _summary(kind, asks, hosts, fitting, load), _grouped(why))
+
+
+def choose_several(
+    kind: str, asks: Asks, hosts: Sequence[HostSlots], load: Load, count: int, before: str | None = None
+) -> tuple[list[Choice], Choice | None]:
+    """Places on ``count`` hosts, one on each; with fewer, also the refusal of what is missing.
+
+    All have as many GPUs: what trains together does so on one kind of device.
+
+    Args:
+        before: where the first had better be. Without that, it is on a host that the others can reach.
+    """
+    if asks.gpus is None:
+        some = replace(asks, gpus=1)
+        able = sum(unfit(host, kind, some) is None for host in hosts)
+        asks = some if kind == "train" and able >= count else replace(asks, gpus=0)
+    left = list(hosts)
+    found: list[Choice] = []
+    while len(found) < count:
+        kept = [host for host in left if host.name == before] if not found else []
+        choice = choose(kind, asks, kept, load)
+        if choice.host is None:
+            choice = choose(kind, asks, left, load)
+        if choice.host is None:
+            return found, choice
+        found.append(choice)
+        left = [host for host in left if host.name != choice.host]
+    reached = {host.name for host in hosts if host.address}
+    return sorted(found, key=lambda choice: choice.host not in reached), None
 
 
 def _taste(host: HostSlots, kind: str, asks: Asks) -> tuple[float, ...]:

@@ -35,6 +35,7 @@ async def plan_pipeline(
     seed: int | None = None,
     shards: int | None = None,
     gauntlet_shards: int | None = None,
+    nodes: int | None = None,
 ) -> Plan:
     """What a pipeline of ``config`` will do. None means the default of :mod:`backend.jobs.pipelines`.
 
@@ -42,7 +43,7 @@ async def plan_pipeline(
         UsageError: there is no such config, or a number makes no sense.
     """
     made = parse_config(config)
-    params = PipelineParams.of(games, epochs, gauntlet_games, seed, shards, gauntlet_shards)
+    params = PipelineParams.of(games, epochs, gauntlet_games, seed, shards, gauntlet_shards, nodes)
     counted = volume(paths, made)
     revision, active = 0, None
     if paths.state_db.exists():
@@ -60,8 +61,10 @@ async def plan_pipeline(
     words = [f"--games {params.games}", f"--epochs {params.epochs}", f"--gauntlet-games {params.gauntlet_games}"]
     words += [f"--shards {params.shards}"] if params.shards > 1 else []
     words += [f"--gauntlet-shards {gauntlet_shards}"] if gauntlet_shards is not None else []
+    words += [f"--nodes {params.nodes}"] if params.nodes > 1 else []
     spread = f"self-play in {params.shards}, gauntlet in {params.gauntlet_parts}, spread over the hosts with room"
     parts = (Change("parts", "", spread),) if params.sharded else ()
+    parts += (Change("training", "", f"on {params.nodes} hosts at once"),) if params.nodes > 1 else ()
     return Plan(
         action="pipeline.start",
         title=f"Pipeline of {made.key}",
@@ -146,7 +149,7 @@ async def plan_cancel(paths: Paths, *, job: str) -> Plan:
         RefusedError: everything meant has ended.
     """
     async with await open_existing(paths, job) as store:
-        rows = await resolve(store, job)
+        rows = await _with_gangs(store, await resolve(store, job))
         revision = await store.revision()
         waiting = await _dependents(store, [row.id for row in rows])
     open_ones = [row for row in rows if row.state not in ENDED]
@@ -193,10 +196,10 @@ async def plan_retry(paths: Paths, *, job: str) -> Plan:
         RefusedError: there is nothing to run again.
     """
     async with await open_existing(paths, job) as store:
-        named = await resolve(store, job)
+        named = await _with_gangs(store, await resolve(store, job))
         rows = list(named)
         while missing := await _blockers(store, rows):  # a blocked job needs what blocks it
-            rows += missing
+            rows = await _with_gangs(store, rows + missing)
         revision = await store.revision()
         waiting = await _dependents(store, [row.id for row in rows])
     again = [row for row in rows if row.state in RETRIED]
@@ -278,6 +281,15 @@ async def open_existing(paths: Paths, name: str) -> StateStore:
     if not paths.state_db.exists():
         raise NotFoundError("no such job", where=name, hint="there are no jobs yet")
     return await StateStore.open(paths)
+
+
+async def _with_gangs(store: StateStore, rows: Sequence[JobRow]) -> list[JobRow]:
+    """The rows, and the other members of the gangs that they are in: those start and end together."""
+    known, gangs = {row.id for row in rows}, {row.gang for row in rows if row.gang}
+    if not gangs:
+        return list(rows)
+    others = [row for row in await job_rows(store, last=-1) if row.gang in gangs and row.id not in known]
+    return [*rows, *reversed(others)]
 
 
 async def _dependents(store: StateStore, names: Sequence[str]) -> list[JobRow]:

@@ -4,80 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
+from backend.jobs.actions import (
+    Abandon,
+    Action,
+    Cancel,
+    CheckOutput,
+    Collect,
+    Place,
+    PlaceGang,
+    Push,
+    Settle,
+    Start,
+)
+from backend.jobs.gangs import act_gang, gangs_of, view_gang
 from backend.jobs.model import FOR_A_PLACE, NOT_EXECUTED, Job, Phase, View, may_run_again, outcome, to_close, view
 from backend.jobs.placement import Asks, Choice, HostSlots, Load, choose
 from backend.snapshot import ENDED, JobState
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Commit the decision to run attempt ``n`` of a job on a host, with some of its GPUs."""
-
-    job: str
-    n: int
-    host: str
-    gpus: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Push:
-    """Bring an attempt's inputs to its host, before it is started."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Collect:
-    """Bring an attempt's outputs here, and make them the job's."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon:
-    """Leave an attempt's outputs where they are: the job was cancelled meanwhile."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Ask the host to start an attempt; asking again is harmless."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Ask the host to end an attempt, or to make sure that it never starts."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class CheckOutput:
-    """Find out whether the output that attempt ``n`` would make is there already and valid."""
-
-    job: str
-    n: int
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """Note that a job's output is there; nothing needs to run."""
-
-    job: str
-    reason: str
-
-
 __all__ = [
-    "Abandon", "Action", "Cancel", "CheckOutput", "Collect", "Decision", "HostSlots", "Place", "Push", "Settle",
-    "Start", "World", "reconcile",
+    "Abandon", "Action", "Cancel", "CheckOutput", "Collect", "Decision", "HostSlots", "Place", "PlaceGang", "Push",
+    "Settle", "Start", "World", "reconcile",
 ]  # fmt: skip
-
-Action: TypeAlias = Place | Push | Start | Collect | Abandon | Cancel | CheckOutput | Settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +60,13 @@ def reconcile(world: World) -> Decision:
     states: dict[str, JobState] = dict(world.ended)
     jobs = sorted(world.jobs, key=lambda job: job.number)
     pending = {job.id: job for job in jobs}
+    gangs = gangs_of(jobs)
     while pending:  # a job is judged after those it needs; a circle is judged as it stands
         ready = [job for job in pending.values() if not any(name in pending for name in job.needs)]
         for job in ready or list(pending.values()):
-            views[job.id] = view(job, states)
-            states[job.id] = views[job.id].state
+            seen = view_gang(gangs[job.gang], states) if job.gang else {job.id: view(job, states)}
+            views |= seen
+            states |= {name: one.state for name, one in seen.items()}
             del pending[job.id]
     load = Load()
     for job in jobs:
@@ -125,6 +75,10 @@ def reconcile(world: World) -> Decision:
     actions: list[Action] = []
     refused: dict[tuple[str, Asks], Choice] = {}
     for job in sorted(jobs, key=lambda one: (-one.priority, one.number)):
+        if job.gang:
+            if job is gangs[job.gang][0]:
+                actions += act_gang(gangs[job.gang], views, world.hosts, world.checks, load)
+            continue
         found = _next(job, views, world, load, refused)
         if found is not None:
             actions.append(found)

@@ -210,6 +210,8 @@ async def collect(
         RingRiftError: it did not come through this time; the outputs are still there.
     """
     outputs = recipe_of(kind, params).outputs(config, params)
+    if not outputs:
+        return Collected(dict(reported) | {"host": site.host.name, "collected": {}})
     folder = site.folder(owner, job)
     held = paths.console / "staging" / key
     sealed = await site.ask("seal", {"root": folder, "outputs": {out.name: out.kind for out in outputs}})

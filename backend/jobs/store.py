@@ -88,6 +88,9 @@ def _job(row: Row, attempts: list[Attempt]) -> Job:
         priority=row["priority"],
         asks=Asks.of(json.loads(row["params"]), row["bound"]),
         attempts=tuple(attempts),
+        gang=row["gang"],
+        member=row["member"],
+        members=row["members"],
     )
 
 
@@ -121,17 +124,30 @@ async def spec_of(store: StateStore, key: str) -> AttemptSpec:
     return AttemptSpec.from_json(json.loads(row["spec"]))
 
 
-async def place(
-    store: StateStore, job: str, n: int, host: str, spec: AttemptSpec, epoch: int, *, staged: bool = False
-) -> None:
-    """Commits the decision to run an attempt, before the host hears of it."""
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The decision to run attempt ``n`` of a job on a host; ``staged`` in a root of its own there."""
+
+    job: str
+    n: int
+    host: str
+    spec: AttemptSpec
+    staged: bool = False
+
+
+async def place(store: StateStore, epoch: int, *decided: Placed) -> None:
+    """Commits decisions to run attempts, all or none, before a host hears of one."""
     async with store.database.write() as db:
-        await db.run(
-            "INSERT INTO attempts (key, job, n, host, epoch, spec, digest, placed_at, staged) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT (key) DO NOTHING",
-            (spec.key, job, n, host, epoch, json.dumps(spec.to_json()), spec.digest, time.time(), staged),
-        )
+        for one in decided:
+            await db.run(
+                "INSERT INTO attempts (key, job, n, host, epoch, spec, digest, placed_at, staged) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (key) DO NOTHING",
+                (
+                    one.spec.key, one.job, one.n, one.host, epoch, json.dumps(one.spec.to_json()), one.spec.digest,
+                    time.time(), one.staged,
+                ),
+            )  # fmt: skip
 
 
 async def record_pushed(store: StateStore, attempt: Attempt, files: Mapping[str, str]) -> None:
@@ -329,7 +345,7 @@ async def _show(db: Transaction, job: Job, before: View, now: View) -> None:
     }
     once = f"{job.id} {now.state} {job.last.n if job.last else 0} {job.wanted}"
     await add_event(db, "JOB_UNKNOWN" if now.state == "unknown" else "JOB_ENDED", job.id, facts, key=f"ended {once}")
-    if now.state == "done":
+    if now.state == "done" and job.member == 1:
         result = json.loads(row["result"])
         facts = {"job": job.id, "config": row["config"], "result": result}
         subject = str(result.get("label") or row["config"])
@@ -482,6 +498,9 @@ def _job_row(row: Row, attempts: tuple[AttemptRow, ...], paths: Paths) -> JobRow
         result=json.loads(row["result"]),
         attempts=attempts,
         repeatable=_repeatable(row["kind"], row["params"]),
+        gang=row["gang"],
+        member=row["member"],
+        members=row["members"],
     )
 
 

@@ -13,7 +13,7 @@ from backend.errors import NotFoundError, UsageError
 from backend.fleet.checkout import lacking
 from backend.fleet.hosts import Host, Hosts, load_hosts
 from backend.fleet.reading import load_in_use
-from backend.jobs.pipelines import add_job
+from backend.jobs.pipelines import add_gang, add_job
 from backend.jobs.placement import Asks, slots_of, unfit
 from backend.jobs.plans import resolve
 from backend.jobs.recipes import (
@@ -47,6 +47,7 @@ async def plan_submit(
     role: str | None = None,
     gpus: int | None = None,
     runtime: str | None = None,
+    nodes: int | None = None,
     args: str | Sequence[str] | None = None,
 ) -> Plan:
     """What submitting one job will do.
@@ -78,6 +79,7 @@ async def plan_submit(
     }
     if gpus is not None and gpus < 0:
         raise UsageError("--gpus has to be at least 0", where=str(gpus))
+    nodes = check_nodes(kind, host, 1 if nodes is None else nodes)
     wished = after.split() if isinstance(after, str) else list(after or ())
     needs, revision, records = await _needed(paths, wished)
     warnings = _runtime_warnings(kind, params, made)
@@ -93,17 +95,18 @@ async def plan_submit(
     given += [word for name, value in (("--gpu-gb", gpu_gb), ("--memory-gb", memory_gb), ("--role", role)) if value
               for word in (name, str(value))]  # fmt: skip
     given += ["--gpus", str(gpus)] if gpus is not None else []
+    given += ["--nodes", str(nodes)] if nodes > 1 else []
     line = ["ringrift", "jobs", "submit", kind, made.key, *given, *(("--", *words) if words else ())]
     return Plan(
         action="jobs.submit",
         title=f"Submit {title_of(kind, made)}",
         params={
             "kind": kind, "config": made.key, "params": params, "host": host, "priority": priority or 0,
-            "needs": [row.id for row in needs],
+            "needs": [row.id for row in needs], "nodes": nodes,
         },
         changes=(
-            Change("job", "", f"{title_of(kind, made)}, waiting"),
-            Change("host", "", host or "the best one with room"),
+            Change("job", "", f"{title_of(kind, made)}, waiting" + (f", on {nodes} hosts" if nodes > 1 else "")),
+            Change("host", "", host or ("the best ones with room" if nodes > 1 else "the best one with room")),
             Change("priority", "", str(priority or 0)),
             *(Change(f"after {row.id}", row.state, "done") for row in needs),
             *(Change(name, "", _text(value)) for name, value in _shown(params)),
@@ -161,6 +164,21 @@ def _runtime(runtime: str | None, kind: str, named: Host | None) -> str:
     return runtime
 
 
+def check_nodes(kind: str, host: str | None, nodes: int) -> int:
+    """How many hosts a job runs on at once.
+
+    Raises:
+        UsageError: it cannot run on so many.
+    """
+    if nodes < 1:
+        raise UsageError("--nodes has to be at least 1", where=str(nodes))
+    if nodes > 1 and kind != "train":
+        raise UsageError("only training runs on several hosts at once", where=f"--nodes {nodes}", hint="train")
+    if nodes > 1 and host is not None:
+        raise UsageError("--nodes and --host exclude each other", where=f"--nodes {nodes} --host {host}")
+    return nodes
+
+
 def _text(value: Any) -> str:
     return shlex.join(str(word) for word in value) if isinstance(value, list) else str(value)
 
@@ -200,17 +218,19 @@ async def _needed(paths: Paths, wished: Sequence[str]) -> tuple[list[JobRow], in
 
 
 async def apply_submit(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:
-    """Adds the job, once however often it is called; returns ``{"jobs": [id]}``."""
+    """Adds the job (or the members of a gang), once however often it is called; returns ``{"jobs": [id]}``."""
     given = plan.params
     async with store.database.write() as db:
         row = await db.one("SELECT result FROM steps WHERE operation = ? AND name = 'added'", (store.operation_id,))
         if row is not None:
             return dict(json.loads(row["result"]))
-        name = await add_job(
-            db, str(given["kind"]), str(given["config"]), dict(given["params"]), needs=tuple(given["needs"]),
-            host=given["host"], priority=int(given["priority"]),
-        )  # fmt: skip
-        result = {"jobs": [name]}
+        kind, config, params = str(given["kind"]), str(given["config"]), dict(given["params"])
+        needs, priority, nodes = tuple(given["needs"]), int(given["priority"]), int(given.get("nodes", 1))
+        if nodes > 1:
+            names = await add_gang(db, kind, config, params, nodes, needs=needs, priority=priority)
+        else:
+            names = (await add_job(db, kind, config, params, needs=needs, host=given["host"], priority=priority),)
+        result = {"jobs": list(names)}
         await db.run(
             "INSERT INTO steps VALUES (?, 'added', ?, ?)", (store.operation_id, time.time(), json.dumps(result))
         )

@@ -132,4 +132,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE attempts ADD COLUMN trouble TEXT NOT NULL DEFAULT ''",  # why a transfer has not come through yet
     ),
     ("ALTER TABLE attempts ADD COLUMN evidence TEXT",),  # JSON, what the host saw when the phase was last told
+    (
+        "ALTER TABLE jobs ADD COLUMN gang TEXT",  # id of the first of the jobs that run together
+        "ALTER TABLE jobs ADD COLUMN member INTEGER NOT NULL DEFAULT 1",  # which of them it is
+        "ALTER TABLE jobs ADD COLUMN members INTEGER NOT NULL DEFAULT 1",  # how many there are
+    ),
 )

@@ -153,13 +153,18 @@ class Batches:
             present=torch.from_numpy(present),
         )
 
-    def epoch(self, rows: NDArray[np.int64], size: int, seed: int, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Training batches of one epoch from step ``first`` on; a function of ``seed`` and ``epoch`` alone."""
+    def epoch(
+        self, rows: NDArray[np.int64], size: int, seed: int, epoch: int, first: int = 0, *, rank: int = 0, of: int = 1
+    ) -> Iterator[Batch]:
+        """Training batches of one epoch from step ``first`` on; a function of ``seed`` and ``epoch`` alone.
+
+        Of ``of`` shares of each batch only that of ``rank`` is made; it may be empty.
+        """
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
         order = rows[rng.permutation(len(rows))]
         picks = rng.integers(0, self.symmetries, len(rows))
         for step in range(first, steps_of(len(rows), size)):
-            part = slice(step * size, (step + 1) * size)
+            part = slice(step * size + rank, min((step + 1) * size, len(rows)), of)
             yield self.make(order[part], picks[part])
 
     def plain(self, rows: NDArray[np.int64], size: int) -> Iterator[Batch]:

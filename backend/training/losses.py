@@ -38,13 +38,28 @@ def value_loss(output: Output, batch: Batch) -> Tensor:
     return functional.nll_loss(output.value, batch.winner)
 
 
-def total_loss(output: Output, batch: Batch) -> Tensor:
+def counts_of(batch: Batch) -> Tensor:
+    """What the four parts of the loss are averaged over: policy targets, samples, cells, seats; float32[4]."""
+    cells = (batch.ownership != IGNORED).sum()
+    size = torch.tensor(len(batch.chosen), device=cells.device)
+    return torch.stack((batch.chosen.sum(), size, cells, batch.present.sum())).float()
+
+
+def total_loss(output: Output, batch: Batch, counts: Tensor) -> Tensor:
     """Policy and value, with ownership and scores as auxiliary targets (KataGo's largest single gain, arXiv
-    1902.10565, table 2)."""
-    owners = functional.cross_entropy(output.ownership, batch.ownership, ignore_index=IGNORED)
+    1902.10565, table 2).
+
+    Args:
+        counts: :func:`counts_of` the whole batch, so that the losses of its shares add up to that of the batch.
+    """
+    samples, cells, seats = counts[1:].unbind()
+    logs = segment_log_softmax(output.policy, batch.rows, len(batch.chosen))
+    policy = -(batch.policy * logs).sum() / counts[0].clamp(min=1)
+    value = functional.nll_loss(output.value, batch.winner, reduction="sum") / samples
+    owners = functional.cross_entropy(output.ownership, batch.ownership, ignore_index=IGNORED, reduction="sum") / cells
     miss = (output.scores - batch.scores).square().mean(dim=2)
-    scores = (miss * batch.present).sum() / batch.present.sum()
-    return policy_loss(output, batch) + value_loss(output, batch) + OWNERSHIP_WEIGHT * owners + SCORES_WEIGHT * scores
+    scores = (miss * batch.present).sum() / seats
+    return policy + value + OWNERSHIP_WEIGHT * owners + SCORES_WEIGHT * scores
 
 
 def best_moves(scores: Tensor, rows: Tensor, count: int) -> Tensor:

@@ -45,9 +45,26 @@ def save_state(path: Path, state: RunState) -> None:
     Raises:
         ResourceError: the disk is full; the state saved before is kept.
     """
+    write_bytes(path, pack_state(state))
+
+
+def pack_state(state: RunState) -> bytes:
+    """The state as the bytes of its file."""
     buffer = io.BytesIO()
     torch.save({name: getattr(state, name) for name in RunState.__dataclass_fields__}, buffer)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def unpack_state(data: bytes, fingerprint: str) -> RunState:
+    """The state in bytes that another process of the same run has packed.
+
+    Raises:
+        SchemaError: that process trains with other settings or data.
+    """
+    state = RunState(**torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+    if state.fingerprint != fingerprint:
+        raise SchemaError("the members of the gang have other settings or data", hint="give all the same")
+    return state
 
 
 def load_state(path: Path, fingerprint: str, *, strict: bool = True) -> RunState | None:

@@ -29,9 +29,18 @@ from backend.registry.hashing import sha256_file
 from backend.training.batches import Batches, steps_of
 from backend.training.checkpoint import LoadedModel, Metadata, load_model, now_text, save_model
 from backend.training.dataset import Dataset, load_dataset
-from backend.training.losses import Measures, measure, total_loss
+from backend.training.group import ALONE, Group
+from backend.training.losses import Measures, counts_of, measure, total_loss
 from backend.training.network import Architecture, Network
-from backend.training.run_state import RunState, load_state, newest_state, save_state, state_path
+from backend.training.run_state import (
+    RunState,
+    load_state,
+    newest_state,
+    pack_state,
+    save_state,
+    state_path,
+    unpack_state,
+)
 from backend.training.settings import Settings
 
 MIN_SAMPLES = 64
@@ -84,6 +93,7 @@ def train(
     init_weights: Path | None = None,
     tell: Callable[[str], None] = lambda line: None,
     echo: bool = False,
+    group: Group = ALONE,
 ) -> Trained:
     """Trains and writes a checkpoint; carries on a run of the same settings and data that was stopped.
 
@@ -94,6 +104,7 @@ def train(
         init_weights: a checkpoint to start from, whose sizes are taken over.
         tell: takes a line of narration.
         echo: print progress lines to standard output.
+        group: where it is not alone, the process of rank 0 calls this and all others :func:`assist`.
 
     Raises:
         NotFoundError: ``resume`` was asked for and there is nothing to carry on.
@@ -103,18 +114,39 @@ def train(
         ResourceError: the disk is full; what was saved before is kept.
         SystemExit: 143, on SIGTERM, after saving the state.
     """
-    set_threads()
-    dataset = load_dataset(dataset_path, config=config)
-    _check_evidence(dataset, dataset_path)
-    parent = load_model(init_weights, config=config) if init_weights else None
-    fingerprint = settings.fingerprint(config, dataset.content_digest, parent.sha256 if parent else None)
+    dataset, parent, fingerprint = _prepare(dataset_path, config, settings, init_weights)
     if save_path is None and resume:
         save_path = newest_state(candidates, config.key, fingerprint)
     save_path = save_path or candidates / f"{config.key}_{datetime.now(UTC):%Y%m%d_%H%M%S}.pth"
     with FileLock(lock_path(save_path), f"training of {config.key}"):
         return _train(
-            dataset, dataset_path, save_path, config, settings, parent, fingerprint, resume, device, tell, echo
+            dataset, dataset_path, save_path, config, settings, parent, fingerprint, resume, device, tell, echo, group
         )
+
+
+def assist(
+    dataset_path: Path, config: Config, settings: Settings, group: Group, *, device: str | None = None,
+    init_weights: Path | None = None,
+) -> None:  # fmt: skip
+    """The part of a process of another rank than 0: its share of every batch, and no file. Errors as :func:`train`."""
+    dataset, parent, fingerprint = _prepare(dataset_path, config, settings, init_weights)
+    run = _Run(dataset, settings, group.device(choose_device(device)), parent, fingerprint, False, group)
+    begun = group.broadcast(b"", run.device)
+    if begun:
+        run.restore(unpack_state(begun, fingerprint))
+        with _stop_request() as stop:
+            run.loop(None, stop)
+
+
+def _prepare(
+    dataset_path: Path, config: Config, settings: Settings, init_weights: Path | None
+) -> tuple[Dataset, LoadedModel | None, str]:
+    """The data, the weights to start from and the run's fingerprint."""
+    set_threads()
+    dataset = load_dataset(dataset_path, config=config)
+    _check_evidence(dataset, dataset_path)
+    parent = load_model(init_weights, config=config) if init_weights else None
+    return dataset, parent, settings.fingerprint(config, dataset.content_digest, parent.sha256 if parent else None)
 
 
 def lock_path(save_path: Path) -> Path:
@@ -134,12 +166,15 @@ def _train(
     device: str | None,
     tell: Callable[[str], None],
     echo: bool,
+    group: Group,
 ) -> Trained:
+    place = group.device(choose_device(device))
     done = _finished(save_path, fingerprint)
     if done is not None:
         tell(f"{save_path} is the result of this very run")
+        group.broadcast(b"", place)  # nothing is to be done
         return done
-    run = _Run(dataset, settings, choose_device(device), parent, fingerprint, echo)
+    run = _Run(dataset, settings, place, parent, fingerprint, echo, group)
     state = load_state(state_path(save_path), fingerprint, strict=resume)
     if resume and state is None:
         raise NotFoundError(
@@ -148,6 +183,9 @@ def _train(
     if state is not None:
         run.restore(state)
         tell(f"carrying on at epoch {run.epoch + 1}, step {run.step} ({state_path(save_path).name})")
+    if group.size > 1:
+        tell(f"{group.size} processes train together; this one, rank 0, writes")
+        group.broadcast(pack_state(run.state()), place)  # all begin with the same weights
     with _stop_request() as stop:
         run.loop(state_path(save_path), stop)
     measures = run.measure()
@@ -164,7 +202,12 @@ def _train(
             "games": dataset.metadata.get("games"),
             "game_ids_digest": dataset.metadata.get("game_ids_digest"),
         },
-        training_info={"settings": asdict(settings), "fingerprint": fingerprint, "device": run.device.type},
+        training_info={
+            "settings": asdict(settings),
+            "fingerprint": fingerprint,
+            "device": run.device.type,
+            "processes": group.size,
+        },
         metrics={"train_loss": run.train_loss, **{f"val_{k}": v for k, v in asdict(measures).items()}},
     )
     sha256 = save_model(save_path, run.averaged, metadata)
@@ -183,6 +226,7 @@ class _Run:
         parent: LoadedModel | None,
         fingerprint: str,
         echo: bool,
+        group: Group,
     ) -> None:
         torch.manual_seed(settings.seed)
         architecture = Architecture(settings.blocks, settings.channels)
@@ -192,51 +236,54 @@ class _Run:
         self.optimiser = torch.optim.AdamW(
             _groups(self.network, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.98)
         )
-        self.settings, self.device, self.fingerprint = settings, device, fingerprint
+        self.settings, self.device, self.fingerprint, self.group = settings, device, fingerprint, group
         self.batches = Batches(dataset)
         self.rows, self.held_out = dataset.rows(0), dataset.rows(1)
         self.steps = steps_of(len(self.rows), settings.batch_size)
         self.epoch = self.step = 0
         self.train_loss = math.nan
         self.started_at = now_text()
-        self.progress = Progress(settings.epochs * len(self.rows), "samples", echo=echo)
+        self.progress = Progress(settings.epochs * len(self.rows), "samples", echo=echo) if group.first else None
 
-    def loop(self, saved: Path, stop: threading.Event) -> None:
-        """Runs to the end, saving the state at every epoch and several times a minute."""
+    def loop(self, saved: Path | None, stop: threading.Event) -> None:
+        """Runs to the end; rank 0 saves the state to ``saved`` at every epoch and several times a minute."""
         last_save = time.monotonic()
         for epoch in range(self.epoch, self.settings.epochs):
             self.epoch = epoch
             for batch in self.batches.epoch(
-                self.rows, self.settings.batch_size, self.settings.seed, epoch, first=self.step
-            ):
+                self.rows, self.settings.batch_size, self.settings.seed, epoch, first=self.step,
+                rank=self.group.rank, of=self.group.size,
+            ):  # fmt: skip
                 self._step(batch)
-                if stop.is_set() or time.monotonic() - last_save >= SAVE_SECONDS:
+                if saved is not None and (stop.is_set() or time.monotonic() - last_save >= SAVE_SECONDS):
                     save_state(saved, self.state())
                     last_save = time.monotonic()
-                    if stop.is_set():
-                        raise SystemExit(128 + signal.SIGTERM)
+                if stop.is_set():
+                    raise SystemExit(128 + signal.SIGTERM)
             self.epoch, self.step = epoch + 1, 0
-            self._report(self.measure(), force=True)
-            save_state(saved, self.state())
-            last_save = time.monotonic()
+            if saved is not None:
+                self._report(self.measure(), force=True)
+                save_state(saved, self.state())
+                last_save = time.monotonic()
 
     def _step(self, batch: Any) -> None:
         done = self.epoch * self.steps + self.step
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.rate(done, self.steps * self.settings.epochs)
         batch = batch.to(self.device)
+        counts = self.group.add(counts_of(batch))
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             output = self.network(batch.planes, batch.scalars, batch.moves, batch.rows)
-        loss = total_loss(output, batch)
+        loss = total_loss(output, batch, counts)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        value = self.group.add_gradients(self.network.parameters(), loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self.optimiser.step()
         decay = min(EMA, (1 + done) / (10 + done))
         with torch.no_grad():
             kept: list[torch.Tensor] = list(self.averaged.parameters())
             torch._foreach_lerp_(kept, list(self.network.parameters()), 1.0 - decay)
-        value = float(loss.detach())
         self.train_loss = value if math.isnan(self.train_loss) else 0.98 * self.train_loss + 0.02 * value
         self.step += 1
         self._report(None)
@@ -246,6 +293,8 @@ class _Run:
         return measure(self.averaged, self.batches.plain(self.held_out, 256), self.device)
 
     def _report(self, measures: Measures | None, *, force: bool = False) -> None:
+        if self.progress is None:
+            return
         size = self.settings.batch_size
         done = self.epoch * len(self.rows) + min(self.step * size, len(self.rows))
         epoch = min(self.epoch + (0 if self.step == 0 and force else 1), self.settings.epochs)

@@ -42,6 +42,7 @@ def pipeline(args: argparse.Namespace, paths: Paths) -> int:
         seed=args.seed,
         shards=args.shards,
         gauntlet_shards=args.gauntlet_shards,
+        nodes=args.nodes,
     )
 
     async def after(store: StateStore, outcome: Outcome) -> tuple[Exit, dict[str, Any]]:
@@ -69,6 +70,7 @@ def submit(args: argparse.Namespace, paths: Paths) -> int:
         role=args.role,
         gpus=args.gpus,
         runtime=args.runtime,
+        nodes=args.nodes,
         args=args.args,
     )
     return carry_out(args, paths, plan, after=_until_good)
@@ -141,8 +143,8 @@ def list_jobs(args: argparse.Namespace, paths: Paths) -> int:
             ("JOB", "KIND", "CONFIG", "STATE", "HOST", "PIPELINE", "PROGRESS", "CREATED", "WHY"),
             [
                 (
-                    row.id, row.kind, row.config, row.state, row.host or "-", row.pipeline or "-", progress_text(row),
-                    f"{row.created_at:%Y-%m-%d %H:%M:%S}", row.why,
+                    row.id, f"{row.kind} {row.part}".rstrip(), row.config, row.state, row.host or "-",
+                    row.pipeline or "-", progress_text(row), f"{row.created_at:%Y-%m-%d %H:%M:%S}", row.why,
                 )
                 for row in rows
             ],
@@ -202,6 +204,7 @@ def describe(row: JobRow) -> list[str]:
         **({"silent": silent} if silent else {}),
         "host": row.host or "none yet",
         "pipeline": row.pipeline or "none",
+        **({"gang": f"{row.gang}, member {row.part}"} if row.gang else {}),
         "priority": str(row.priority),
         "created": _time(row.created_at),
         "started": _time(row.started_at),

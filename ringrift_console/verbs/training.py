@@ -56,7 +56,9 @@ def train(args: argparse.Namespace, paths: Paths) -> int:
     """Trains a network and registers it."""
     config = config_of(args)
     assert config is not None
+    from backend.training.group import join
     from backend.training.settings import Settings
+    from backend.training.train import assist
     from backend.training.train import train as run
 
     given = {
@@ -68,18 +70,25 @@ def train(args: argparse.Namespace, paths: Paths) -> int:
         "seed": args.seed,
     }
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    trained = run(
-        Path(args.data_path) if args.data_path else paths.dataset(config),
-        Path(args.save_path) if args.save_path else None,
-        config,
-        settings,
-        candidates=paths.models / "candidates",
-        resume=args.resume,
-        device=args.device,
-        init_weights=Path(args.init_weights) if args.init_weights else None,
-        tell=_say,
-        echo=not args.json,
-    )
+    data_path = Path(args.data_path) if args.data_path else paths.dataset(config)
+    parent = Path(args.init_weights) if args.init_weights else None
+    with join(args.device) as group:
+        if not group.first:
+            assist(data_path, config, settings, group, device=args.device, init_weights=parent)
+            return Exit.DONE
+        trained = run(
+            data_path,
+            Path(args.save_path) if args.save_path else None,
+            config,
+            settings,
+            candidates=paths.models / "candidates",
+            resume=args.resume,
+            device=args.device,
+            init_weights=parent,
+            tell=_say,
+            echo=not args.json,
+            group=group,
+        )
     result: dict[str, Any] = {
         "config": config.key,
         "model_id": None,
@@ -92,6 +101,7 @@ def train(args: argparse.Namespace, paths: Paths) -> int:
         "val_policy_accuracy": trained.measures.policy_accuracy,
         "val_value_accuracy": trained.measures.value_accuracy,
         "samples": (trained.metadata.data or {}).get("samples"),
+        "processes": (trained.metadata.training_info or {}).get("processes", 1),
     }
     if not args.no_register:
         from backend.training.register import candidate_of

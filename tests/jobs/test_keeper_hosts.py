@@ -72,7 +72,7 @@ class Bed:
         async with self.store.database.write() as db:
             _, jobs = await add_chain(db, "hex8_2p", [("command", {"argv": [sys.executable]})], {}, None)
         spec = AttemptSpec(f"{jobs[0]}.1", "owner", (sys.executable,), None, {})
-        await rows.place(self.store, jobs[0], 1, host, spec, 1)
+        await rows.place(self.store, 1, rows.Placed(jobs[0], 1, host, spec))
         return str(jobs[0])
 
     async def state(self, name: str) -> tuple[str, str]:

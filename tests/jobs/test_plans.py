@@ -192,3 +192,18 @@ async def test_a_damaged_row_does_not_hide_the_others(paths: Paths) -> None:
         assert set(work.damaged) == {"e2", "g4"}
         assert len(await job_rows(store)) == 4
         assert json.dumps(work.damaged)
+
+
+async def test_a_pipeline_on_several_hosts_trains_as_a_gang_that_is_cancelled_and_retried_as_one(paths: Paths) -> None:
+    async with await StateStore.open(paths) as store:
+        names = await started(store, nodes=2)
+        jobs = {job.id: job for job in (await load_work(store)).jobs}
+        assert {name: job.needs for name, job in jobs.items()} == {
+            "s1": (), "e2": ("s1",), "t3": ("e2",), "t4": ("e2",), "g5": ("t3",),
+        }  # fmt: skip
+        assert (jobs["t4"].gang, jobs["t4"].member, jobs["g5"].gang) == ("t3", 2, None)
+        assert names == list(jobs) == await started(store, nodes=2)  # joined
+        assert (await plan_cancel(paths, job="t4")).params["jobs"] == ["t4", "t3"]
+        await put(store, s1="done", e2="done", t3="failed", t4="failed", g5="blocked")
+        plan = await plan_retry(paths, job="t4")
+        assert (set(plan.params["jobs"]), plan.params["unblock"]) == ({"t3", "t4"}, ["g5"])

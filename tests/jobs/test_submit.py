@@ -59,6 +59,25 @@ async def test_a_job_is_added_once_with_all_that_was_said(store: StateStore) -> 
     assert row is not None and row.priority == 4
 
 
+async def test_training_on_several_hosts_is_a_gang_of_jobs_added_once(store: StateStore) -> None:
+    hosts(store.paths, "hosts:\n  local: {}\n  a: {ssh_host: x}\n  b: {ssh_host: y}\n")
+    first = await submitted(store, kind="train", config="hex8_2p", nodes=3, gpus=1, priority=2, args="--epochs 4")
+    jobs = (await load_work(store)).jobs
+    assert [(one.id, one.gang, one.member, one.members) for one in jobs] == [
+        ("t1", first, 1, 3), ("t2", first, 2, 3), ("t3", first, 3, 3),
+    ]  # fmt: skip
+    assert {(one.asks.gpus, one.priority) for one in jobs} == {(1, 2)}
+    row = await job_row(store, "t2")
+    assert row is not None and (row.gang, row.part, row.title) == ("t1", "2/3", "train hex8_2p 2/3")
+    for given, what in (
+        ({"kind": "export", "nodes": 2}, "only training"),
+        ({"kind": "train", "nodes": 0}, "at least 1"),
+        ({"kind": "train", "nodes": 2, "host": "a"}, "exclude each other"),
+    ):
+        with pytest.raises(UsageError, match=what):
+            await plan_submit(store.paths, config="hex8_2p", **given)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("kind", "words", "what"),
     [

@@ -30,7 +30,7 @@ from backend.paths import Paths
 from backend.snapshot import JobRow
 from backend.state.store import StateStore
 
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 CONFIG = parse_config("hex8_2p")
 OWNER = "head"
 CODE = str(Path(__file__).parents[2])

@@ -128,6 +128,8 @@ def _train_inputs(paths: Paths, config: str, params: Params) -> tuple[Input, ...
 
 
 def _train_outputs(config: str, params: Params) -> tuple[Output, ...]:
+    if params.get("member", 1) > 1:  # of a gang, the first member alone writes
+        return ()
     return (Output(away_name(params["save"])),)
 
 

@@ -1,0 +1,45 @@
+"""The command line of a gang's member: ``torchrun`` around the command of its job.
+
+Static rendezvous, because it makes the member that was placed first rank 0, which writes the checkpoint; with c10d the
+order of arrival decides. No restarts inside: a gang is started again as a whole, from the last saved state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MODULE = "torch.distributed.run"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendezvous:
+    """Where the members of a gang attempt meet.
+
+    Attributes:
+        id: the key of the gang attempt, that of its first member's attempt.
+        address, port: of the first member's host, as the others reach it.
+        nodes: how many members there are.
+        processes: on each of them; one per GPU.
+    """
+
+    id: str
+    address: str
+    port: int
+    nodes: int
+    processes: int = 1
+
+
+def torchrun_argv(argv: Sequence[str], meet: Rendezvous, *, node: int | None) -> list[str]:
+    """``argv``, which is ``[python, "-m", module, ...]``, as the command of one member.
+
+    Args:
+        node: number of the member from 0, whose processes then have the ranks from ``node * processes`` on; None where
+            an engine starts the same command everywhere and sets ``PET_NODE_RANK`` for each.
+    """
+    endpoint = f"[{meet.address}]" if ":" in meet.address else meet.address
+    return [
+        argv[0], "-m", MODULE, f"--nnodes={meet.nodes}", f"--nproc-per-node={meet.processes}", "--max-restarts=0",
+        "--rdzv-backend=static", f"--rdzv-endpoint={endpoint}:{meet.port}", f"--rdzv-id={meet.id}",
+        *([] if node is None else [f"--node-rank={node}"]), *argv[1:],
+    ]  # fmt: skip
