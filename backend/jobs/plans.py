@@ -63,7 +63,7 @@ async def plan_pipeline(
     words += [f"--gauntlet-shards {gauntlet_shards}"] if gauntlet_shards is not None else []
     words += [f"--nodes {params.nodes}"] if params.nodes > 1 else []
     spread = f"self-play in {params.shards}, gauntlet in {params.gauntlet_parts}, spread over the hosts with room"
-    parts = (Change("parts", "", spread),) if params.sharded else ()
+    parts: tuple[Change, ...] = (Change("parts", "", spread),) if params.sharded else ()
     parts += (Change("training", "", f"on {params.nodes} hosts at once"),) if params.nodes > 1 else ()
     return Plan(
         action="pipeline.start",

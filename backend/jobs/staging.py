@@ -209,8 +209,9 @@ async def collect(
     Raises:
         RingRiftError: it did not come through this time; the outputs are still there.
     """
-    outputs = recipe_of(kind, params).outputs(config, params)
-    if not outputs:
+    recipe = recipe_of(kind, params)
+    outputs = recipe.outputs(config, params)
+    if not outputs and not recipe.merge:  # what it told is all there is, and it is ours
         return Collected(dict(reported) | {"host": site.host.name, "collected": {}})
     folder = site.folder(owner, job)
     held = paths.console / "staging" / key
