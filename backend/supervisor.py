@@ -103,7 +103,9 @@ class Supervisor:
             self.keeper.spawn = group.create_task
             self.keeper.wake = self.wake.set
             beating = group.create_task(self._beat())
-            watching = group.create_task(Watch(self.paths, self.store, connect=lambda: self.roster.pool).run())
+            watch = Watch(self.paths, self.store, connect=lambda: self.roster.pool)
+            self.roster.on_loss = watch.lost
+            watching = group.create_task(watch.run())
             ready()
             while not self.stop.is_set():
                 pause = 0.0

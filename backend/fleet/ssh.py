@@ -14,9 +14,10 @@ import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -53,7 +54,8 @@ class Limits:
 
     The numbers stay below the defaults of OpenSSH's server: MaxSessions 10 a connection, and MaxStartups 10:30:100 of
     connections that have not logged in yet (sshd_config(5)). A silent link is given up after
-    ``keepalive_s * (keepalive_count + 1)`` seconds.
+    ``keepalive_s * (keepalive_count + 1)`` seconds, here 30: TCP bridges a gap of some seconds by itself, and a link
+    given up too early costs one new login and no job.
     """
 
     connects: int = 8
@@ -61,8 +63,8 @@ class Limits:
     channels: int = 8
     connect_s: float = 10.0
     login_s: float = 20.0
-    keepalive_s: float = 15.0
-    keepalive_count: int = 3
+    keepalive_s: float = 10.0
+    keepalive_count: int = 2
     backoff_s: float = 1.0
     backoff_max_s: float = 60.0
 
@@ -166,17 +168,36 @@ class _Link:
     abandoned: int = 0  # channels given up here; their session lives on while the command does
 
 
+class _Client(asyncssh.SSHClient):
+    """Tells when its connection is gone, for whatever reason."""
+
+    def __init__(self, gone: Callable[[asyncssh.SSHClientConnection], None]) -> None:
+        self._gone = gone
+        self._connection: asyncssh.SSHClientConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        self._connection = conn
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._connection is not None:
+            self._gone(self._connection)
+
+
 class SshPool:
     """The connections of one process.
 
     A permanent refusal (:attr:`SshError.permanent`) is told again without asking the host, until the host's settings,
     its enrolled key or its key file change, or :meth:`forget` is called.
+
+    Attributes:
+        on_loss: hears the name of a host whose open connection broke.
     """
 
     def __init__(self, paths: Paths, limits: Limits | None = None, *, hosts_file: Path | None = None) -> None:
         self.paths = paths
         self.hosts_file = hosts_file or paths.hosts_yaml
         self.limits = limits or Limits()
+        self.on_loss: Callable[[str], None] = lambda name: None
         self._links: dict[str, _Link] = {}
         self._connects = asyncio.Semaphore(self.limits.connects)
         self._jumps: dict[str, asyncio.Semaphore] = {}
@@ -358,6 +379,11 @@ class SshPool:
             link.failures, link.abandoned = 0, 0
             return link.connection
 
+    def _gone(self, name: str, connection: asyncssh.SSHClientConnection) -> None:
+        link = self._links.get(name)
+        if link is not None and link.connection is connection:  # else it was given up here
+            self.on_loss(name)
+
     def _ground(self, host: Host) -> object:
         """What a connection depends on; when it changes, the connection is made anew."""
         key = host.settings.get("ssh_key")
@@ -399,6 +425,7 @@ class SshPool:
                     keepalive_interval=limits.keepalive_s,
                     keepalive_count_max=limits.keepalive_count,
                     utf8_decode_errors="replace",
+                    client_factory=lambda: _Client(partial(self._gone, host.name)),
                     **options,
                 )
         except (OSError, ValueError, asyncssh.Error) as error:

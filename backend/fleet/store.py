@@ -34,10 +34,13 @@ OFF = frozenset({"retired", "archived", "offline"})
 """Values of ``status`` of hosts that are not in use."""
 
 
-async def host_rows(store: StateStore, hosts: Hosts | None = None) -> tuple[HostRow, ...]:
+async def host_rows(store: StateStore, hosts: Hosts | None = None, *, samples: bool = True) -> tuple[HostRow, ...]:
     """All hosts of the hosts file (or of ``hosts``), in its order, with what is known of them.
 
     Those that were taken out of the file and that a supervisor still goes by come last.
+
+    Args:
+        samples: whether to read those too; of many hosts they are most of the work.
 
     Raises:
         SettingsError: the hosts file cannot be understood.
@@ -49,8 +52,8 @@ async def host_rows(store: StateStore, hosts: Hosts | None = None) -> tuple[Host
     keys = await asyncio.to_thread(enrolled_keys, store.paths.console / KNOWN_HOSTS)
     async with store.database.read() as db:
         records = {row["name"]: row for row in await db.all("SELECT * FROM hosts")}
-        samples = await _samples(db)
-    return make_rows(hosts, time.time(), records, samples, keys, used)
+        found = await _samples(db) if samples else {}
+    return make_rows(hosts, time.time(), records, found, keys, used)
 
 
 def make_rows(

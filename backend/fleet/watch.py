@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 from backend.errors import RingRiftError
@@ -26,6 +27,9 @@ FACTS_S = 3600.0
 """Seconds between two readings of what changes rarely."""
 DOWN_S = 120.0
 """Seconds between two tries of a host that does not answer."""
+AGAIN_S = 5.0
+"""Seconds that a host whose connection broke is left alone after it was looked at: one that drops every connection
+would be asked for ever."""
 
 log = logging.getLogger("ringrift.supervisor")
 
@@ -36,6 +40,7 @@ class Watch:
     Args:
         remote: the way to the hosts.
         connect: makes it, once there is a host besides this machine; a pool of its own by default.
+        monotonic: seconds that nobody sets; what is due is decided by it.
     """
 
     def __init__(
@@ -45,9 +50,14 @@ class Watch:
         remote: Remote | None = None,
         *,
         connect: Callable[[], Remote] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.paths, self.store, self.remote, self.connect = paths, store, remote, connect
+        self._monotonic = monotonic
+        self._tried_at: dict[str, float] = {}
         self._facts_at: dict[str, float] = {}
+        self._lost: set[str] = set()
+        self._wake = asyncio.Event()
         self._hosts: Hosts | None = None
         self._complaint = ""
         self._own: SshPool | None = None
@@ -55,40 +65,58 @@ class Watch:
     async def run(self) -> None:
         """Looks for ever; ends by being cancelled."""
         try:
-            while True:
-                await self.round_or_complain()
-                await asyncio.sleep(SAMPLE_S)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._look_at_the_lost())
+                while True:
+                    await self._or_complain(self.round)
+                    await asyncio.sleep(SAMPLE_S)
         finally:
             if self._own is not None:
                 await self._own.close()
 
-    async def round_or_complain(self) -> None:
+    def lost(self, name: str) -> None:
+        """Notes that the connection to a host broke: it is looked at now, not when its time has come."""
+        self._lost.add(name)
+        self._wake.set()
+
+    async def _look_at_the_lost(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            names, self._lost = self._lost, set()
+            await self._or_complain(partial(self.round, names))
+
+    async def _or_complain(self, look: Callable[[], Awaitable[None]]) -> None:
         """A round whose failure is only logged."""
         try:
-            await self.round()
+            await look()
         except RingRiftError as error:
             self._complain(error.line())
         except Exception:
             log.exception("the watch over the hosts stumbled")
 
-    async def round(self) -> None:
-        """Asks every host whose time has come."""
+    async def round(self, names: Collection[str] | None = None) -> None:
+        """Asks every host whose time has come; with ``names``, those of them that were not asked a moment ago."""
         hosts = await self._read_hosts()
         if hosts is None:
             return
-        now = time.time()
-        rows = {row.name: row for row in await host_rows(self.store, hosts)}
+        now = self._monotonic()
         due: list[Host] = []
-        for host in hosts.hosts:
-            row = rows.get(host.name)
-            if row is None or str(host.settings.get("status", "")).lower() in OFF:
+        for row in await host_rows(self.store, hosts, samples=False):
+            host = hosts.get(row.name)
+            if host is None or str(host.settings.get("status", "")).lower() in OFF:
                 continue
             if not host.is_local and (row.fingerprint is None or row.state == "refused"):
                 continue  # an operator's turn
-            last = max([trouble.at.timestamp() for trouble in row.troubles[:1]], default=0.0)
-            if row.state != "down" or now - last >= DOWN_S:
+            since = now - self._tried_at.get(host.name, float("-inf"))
+            if names is None:
+                wanted = row.state != "down" or since >= DOWN_S
+            else:
+                wanted = host.name in names and since >= AGAIN_S
+            if wanted:
                 due.append(host)
-        rich = [host for host in due if now - self._facts_at.get(host.name, 0.0) >= FACTS_S]
+                self._tried_at[host.name] = now
+        rich = [host for host in due if now - self._facts_at.get(host.name, float("-inf")) >= FACTS_S]
         poor = [host for host in due if host not in rich]
         if self.remote is None and any(not host.is_local for host in due):
             self.remote = self.connect() if self.connect is not None else self._pool()

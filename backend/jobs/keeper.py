@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from backend.fleet.reading import hosts_in_use
 from backend.jobs import store as rows
 from backend.jobs.check import Check, Checks
 from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError, UnreachableError
-from backend.jobs.model import Attempt, Job, Observation, Phase, outcome
+from backend.jobs.model import EXECUTED, Attempt, Job, Observation, Phase, outcome
 from backend.jobs.placement import HostSlots, slots_of
 from backend.jobs.porter import Porter
 from backend.jobs.recipes import AI_SERVICE, RECIPES, RUNTIMES, environment, no_command, recipe_of
@@ -94,6 +95,7 @@ class Keeper:
         self._silent: set[str] = set()
         self._talking: set[str] = set()
         self._apart: set[str] = set()
+        self._owed: dict[str, set[str]] = {}  # by host: ends that are stored and not acknowledged yet
         self._superseded: SupersededError | None = None
 
     async def tick(self) -> bool:
@@ -105,10 +107,11 @@ class Keeper:
         for name, why in work.damaged.items():
             log.error("job %s: %s", name, why)
             await rows.mark_damaged(self.store, name, why)
+        await self._describe()
         jobs = await self._observe(work.jobs)
         self.porter.spawn, self.porter.wake = self.spawn, self.wake
         self._mirror(jobs)
-        world = World(jobs, work.ended, await self._slots({job.kind for job in jobs}), self._checks)
+        world = World(jobs, work.ended, await self._slots(jobs), self._checks)
         decision = reconcile(world)
         again = await rows.show(self.store, replace(work, jobs=jobs), decision.views)
         by_key = {attempt.key: attempt for job in jobs for attempt in job.attempts}
@@ -121,7 +124,9 @@ class Keeper:
         answers = await self._with_hosts({name: self._tell(some, work, by_key) for name, some in told.items()})
         again = any(answers.values()) or again
         self.waiting = bool(jobs)
-        self.live = bool(decision.actions) or any(job.last and outcome(job.last) in (None, "unknown") for job in jobs)
+        self.live = bool(decision.actions or any(self._owed.values())) or any(
+            job.last and outcome(job.last) in (None, "unknown") for job in jobs
+        )
         return again
 
     # looking
@@ -163,7 +168,7 @@ class Keeper:
         known, unacknowledged = await rows.known_attempts(self.store)
         for key in sorted(set(owned) - known):
             await self.store.add_event("STRAY_ATTEMPT", key, {"host": name}, key=f"stray {name} {key}")
-        await self._acknowledge(launcher, [key for key in unacknowledged if key in owned])
+        await self._conclude(launcher, [key for key in unacknowledged if key in owned])
         self._greeted.add(name)
 
     async def _observe(self, jobs: tuple[Job, ...]) -> tuple[Job, ...]:
@@ -211,9 +216,11 @@ class Keeper:
             ended = outcome(replace(attempt, phase=seen.phase, exit=seen.exit))
             if ended == "failed" and seen.exit is not None and seen.exit.executed:
                 why = await self._why(launcher, seen)
+            if self._is_away(launcher.name):  # so that whoever hears of the end finds what was said last
+                await self.porter.bring(launcher, seen.key)
         after = await rows.record(self.store, attempt, seen, why=why)
         if after.phase is Phase.EXITED:
-            await self._acknowledge(launcher, [after.key])
+            await self._conclude(launcher, [after.key])
         return after
 
     async def _why(self, launcher: Launcher, seen: Observation) -> str:
@@ -228,18 +235,23 @@ class Keeper:
         last = "".join(sign for sign in (lines[-1] if lines else "") if sign.isprintable())[:WHY_CHARACTERS]
         return f"{seen.exit.text()}: {last}" if last else seen.exit.text()
 
-    async def _acknowledge(self, launcher: Launcher, keys: list[str]) -> None:
-        if not keys:
-            return
-        try:
-            await launcher.acknowledge(keys)
-        except (UnreachableError, RefusedStartError) as error:
-            log.warning("%s", error.line())  # done again at the next start
-            return
-        await rows.mark_acknowledged(self.store, keys)
+    async def _conclude(self, launcher: Launcher, keys: list[str]) -> None:
+        """Tells the host that it need not keep these attempts, once their logs are here too."""
+        if self._is_away(launcher.name):
+            self._owed.setdefault(launcher.name, set()).update(keys)
+        elif keys:
+            try:
+                await self._acknowledge(launcher, keys)
+            except (UnreachableError, RefusedStartError) as error:
+                log.warning("%s", error.line())  # done again at the next start
 
-    async def _slots(self, kinds: Collection[str]) -> tuple[HostSlots, ...]:
-        """Where jobs of these kinds may run, read again when the file in use has changed; mistakes change nothing."""
+    async def _acknowledge(self, launcher: Launcher, keys: list[str]) -> None:
+        await launcher.acknowledge(keys)
+        await rows.mark_acknowledged(self.store, keys)
+        self._owed.get(launcher.name, set()).difference_update(keys)
+
+    async def _describe(self) -> None:
+        """Reads the hosts file in use again when it has changed; one with mistakes changes nothing."""
         path = hosts_in_use(self.paths)
         try:
             about = await asyncio.to_thread(path.stat)
@@ -249,14 +261,21 @@ class Keeper:
         if version != self._hosts_read:
             self._hosts_read = version
             try:
-                hosts = await asyncio.to_thread(load_hosts, path)
+                self._described = await asyncio.to_thread(load_hosts, path)
             except RingRiftError as error:
                 log.error("%s", error.line())
                 await self.store.add_event("HOSTS_UNREADABLE", str(path), {"error": error.line()})
-                hosts = self._described
-            self._described = hosts
+
+    async def _slots(self, jobs: tuple[Job, ...]) -> tuple[HostSlots, ...]:
+        """Where jobs may run.
+
+        While all jobs just run, nobody asks: what is known of many hosts is not read for that twice a second.
+        """
+        if self._hosts and all(job.last and job.last.phase in (Phase.RUNNING, Phase.ORPHANED) for job in jobs):
+            return self._hosts
         self._records = await rows.host_records(self.store)
-        self._hosts = tuple(self._slots_of(host, {*RECIPES, *kinds}) for host in self._described.hosts)
+        kinds = {*RECIPES, *(job.kind for job in jobs)}
+        self._hosts = tuple(self._slots_of(host, kinds) for host in self._described.hosts)
         return self._hosts
 
     def _slots_of(self, host: Host, kinds: Collection[str]) -> HostSlots:
@@ -299,15 +318,20 @@ class Keeper:
         return site
 
     def _mirror(self, jobs: tuple[Job, ...]) -> None:
-        """Brings the logs of what runs on other machines."""
+        """Brings the logs of what runs on other machines, and the rest of those of what has ended there."""
         by_host: dict[str, list[str]] = {}
+        still = set()
         for job in jobs:
-            if job.last and job.last.phase in (Phase.RUNNING, Phase.ORPHANED) and not job.last.unreachable:
+            if job.last and job.last.phase in EXECUTED and not job.last.unreachable and self._is_away(job.last.host):
                 by_host.setdefault(job.last.host, []).append(job.last.key)
-        for name, keys in by_host.items():
-            host, launcher = self._described.get(name), self.launchers.get(name)
-            if host is not None and launcher is not None and not host.is_local:
-                self.porter.mirror(launcher, keys)
+                if job.last.phase in (Phase.UNKNOWN, Phase.LOST):
+                    still.add(job.last.key)
+        for name in by_host.keys() | self._owed.keys():
+            launcher = self.launchers.get(name)
+            if launcher is not None:
+                self.porter.mirror(launcher, by_host.get(name, []), still)
+                owed = sorted(self._owed.get(name, ()))
+                self.porter.finish(launcher, owed, partial(self._acknowledge, launcher))
 
     # acting
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from backend.state.store import StateStore
 AT_ONCE = 8
 """Transfers under way at a time."""
 AGAIN_S = 5.0
+MIRROR_S = 1.0
+"""Seconds between two looks at the logs of a host; each costs two questions a job."""
 READ_BYTES = 256 * 1024
 READS = 16
 MIRRORED = ("log", "progress.jsonl")
@@ -47,6 +49,8 @@ class Porter:
         self.spawn: Callable[..., asyncio.Task[Any]] = asyncio.create_task
         self.wake: Callable[[], None] = lambda: None
         self._busy: set[str] = set()
+        self._copying: dict[str, asyncio.Lock] = {}
+        self._whole: set[str] = set()
         self._not_before: dict[str, float] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
         self._here = LocalTransfer()
@@ -126,42 +130,88 @@ class Porter:
         self._not_before[name] = asyncio.get_running_loop().time() + AGAIN_S
         await rows.record_trouble(self.store, attempt, why)
 
-    def mirror(self, launcher: Launcher, keys: list[str]) -> None:
-        """Begins to bring what these attempts have logged since the last time, unless that is under way."""
+    def mirror(self, launcher: Launcher, keys: list[str], still: Collection[str] = ()) -> None:
+        """Begins to bring what these attempts have logged since the last time, unless that is under way.
+
+        ``still`` are those that write no more: once their logs are here they are not asked for again.
+        """
         name = f"mirror {launcher.name}"
-        if not keys or name in self._busy:
+        keys = [key for key in keys if key not in self._whole]
+
+        async def work() -> None:
+            self._not_before[name] = asyncio.get_running_loop().time() + MIRROR_S
+            for key in keys:
+                if await self.bring(launcher, key) and key in still:
+                    self._whole.add(key)
+
+        self._beside(name, keys, work)
+
+    def finish(self, launcher: Launcher, keys: list[str], done: Callable[[list[str]], Awaitable[None]]) -> None:
+        """Begins to bring the rest of what ended attempts have logged; ``done`` is told of those that are here."""
+
+        async def work() -> None:
+            for key in keys:
+                await self._mirror(launcher, key, to_end=True)
+                await done([key])
+
+        self._beside(f"finish {launcher.name}", keys, work)
+
+    def _beside(self, name: str, keys: list[str], work: Callable[[], Awaitable[None]]) -> None:
+        """Spawns what is not under way yet; after a trouble it is left alone for a while."""
+        now = asyncio.get_running_loop().time()
+        if not keys or name in self._busy or self._not_before.get(name, 0.0) > now:
             return
         self._busy.add(name)
 
         async def run() -> None:
             try:
-                for key in keys:
-                    await self._mirror(launcher, key)
+                await work()
             except RingRiftError as error:
                 log.warning("%s: %s", name, error.line())
+                self._not_before[name] = asyncio.get_running_loop().time() + AGAIN_S
             finally:
                 self._busy.discard(name)
 
         self.spawn(run(), name=f"work {name}")
 
-    async def _mirror(self, launcher: Launcher, key: str, *, to_end: bool = False) -> None:
+    async def bring(self, launcher: Launcher, key: str) -> bool:
+        """Brings what an attempt has logged, a few megabytes at most; True when nothing more was there.
+
+        Raises:
+            RefusedStartError: the host would not read it.
+        """
+        try:
+            return await self._mirror(launcher, key)
+        except UnreachableError:
+            return False
+
+    async def _mirror(self, launcher: Launcher, key: str, *, to_end: bool = False) -> bool:
         """Appends what a host has of a job's files beyond what is here; it goes on at the end of the copy."""
         folder = self.paths.jobs / key
-        for name in MIRRORED:
-            path = folder / name
-            reads = 0
-            while to_end or reads < READS:
-                offset = path.stat().st_size if path.exists() else 0
-                try:
-                    chunk = await launcher.read_log(key, offset, READ_BYTES, name=name)
-                except UnreachableError:
-                    if to_end:
-                        raise
-                    return
-                if not chunk.data:
-                    break
-                await asyncio.to_thread(_append, folder, name, chunk.data)
-                reads += 1
+        whole = True
+        lock = self._copying.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:  # two that append to one copy would append the same piece
+                for name in MIRRORED:
+                    whole = await self._copy(launcher, key, folder, name, to_end) and whole
+        finally:
+            if not lock.locked():
+                self._copying.pop(key, None)
+        return whole
+
+    async def _copy(self, launcher: Launcher, key: str, folder: Path, name: str, to_end: bool) -> bool:
+        path = folder / name
+        reads = 0
+        while to_end or reads < READS:
+            offset = path.stat().st_size if path.exists() else 0
+            chunk = await launcher.read_log(key, offset, READ_BYTES, name=name)
+            if not chunk.data:
+                return True
+            await asyncio.to_thread(_append, folder, name, chunk.data)
+            if chunk.next >= chunk.size:
+                return True
+            reads += 1
+        return False
 
 
 def _append(folder: Path, name: str, data: bytes) -> None:

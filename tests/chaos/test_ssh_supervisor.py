@@ -9,9 +9,9 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
-from backend.fleet.hosts import Host
 from backend.fleet.reload import plan_reload
 from backend.jobs.pipelines import add_chain
 from backend.jobs.store import job_row, job_rows
@@ -149,4 +149,4 @@ def test_the_bed_describes_hosts_that_are_understood(tmp_path: Any, paths: Paths
 
     server = Sshd(tmp_path / "host", "alpha")
     describe(paths, server, local=True)
-    assert load_hosts(paths.hosts_yaml).hosts[1] == Host("alpha", server.settings(), line=3)
+    assert load_hosts(paths.hosts_yaml).hosts[1] == replace(server.host(max_parallel_jobs=1), line=3)

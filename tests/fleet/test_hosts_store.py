@@ -245,6 +245,44 @@ async def test_the_watch_leaves_hosts_alone_that_wait_for_an_operator(fleet: Pat
         assert (await row_of(store, "birch-1")).seen_at is None, "it is retired"
 
 
+async def test_a_host_that_is_down_is_tried_again_in_time_whatever_the_clock_says(
+    fleet: Paths, here: ThisMachine
+) -> None:
+    async with await StateStore.open(fleet) as store:
+        now = 0.0
+        watch = watching.Watch(fleet, store, here, monotonic=lambda: now)
+        enrol_key(fleet.console / "known_hosts", "alder-1", KEY)
+        await watch.round()
+        await record_trouble(store, "alder-1", "down", "no answer")
+        async with store.database.write() as db:  # as if the clock had been an hour ahead when it was noted
+            await db.run(
+                "UPDATE hosts SET troubles = json_set(troubles, '$[0][0]', ?) WHERE name = 'alder-1'",
+                (time.time() + 3600,),
+            )
+        now = watching.DOWN_S - 1
+        await watch.round()
+        assert (await row_of(store, "alder-1")).state == "down"
+        now = watching.DOWN_S
+        await watch.round()
+        assert (await row_of(store, "alder-1")).state == "up"
+
+
+async def test_a_host_whose_connection_broke_is_looked_at_once_and_not_for_ever(
+    fleet: Paths, here: ThisMachine
+) -> None:
+    async with await StateStore.open(fleet) as store:
+        now = 0.0
+        watch = watching.Watch(fleet, store, here, monotonic=lambda: now)
+        enrol_key(fleet.console / "known_hosts", "alder-1", KEY)
+        await watch.round()
+        again = watching.AGAIN_S
+        for then, samples in ((1.0, 1), (again, 2), (again + 1, 2), (2 * again, 3)):
+            now = then
+            await watch.round({"alder-1"})
+            assert len((await row_of(store, "alder-1")).samples) == samples
+        assert len((await row_of(store, "local")).samples) == 1
+
+
 async def test_a_snapshot_has_the_hosts_with_and_without_a_database(fleet: Paths) -> None:
     assert [host.name for host in (await read_snapshot(fleet)).hosts] == ["local", "alder-1", "birch-1"]
     assert not fleet.state_db.exists()

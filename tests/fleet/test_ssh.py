@@ -16,6 +16,7 @@ import yaml
 
 from backend.errors import SettingsError, UnverifiedError
 from backend.fleet import transfers
+from backend.fleet import watch as watching
 from backend.fleet.errors import (
     ChannelRefused,
     ExecTimeout,
@@ -31,7 +32,10 @@ from backend.fleet.hosts import Host, load_hosts
 from backend.fleet.known_hosts import HostKey, enrol_key
 from backend.fleet.shell import shell_argv
 from backend.fleet.ssh import Limits, SshPool
+from backend.fleet.store import host_rows
 from backend.paths import Paths
+from backend.state.store import StateStore
+from tests.lab.kept import describe
 from tests.lab.sshd import Sshd, free_port, make_key
 
 Make = Callable[..., Sshd]
@@ -404,3 +408,44 @@ async def test_a_shell_behind_two_bastions_goes_the_way_of_the_hosts_file(
     paths.hosts_yaml.write_text(yaml.safe_dump({"hosts": hosts}))
     with pytest.raises(SettingsError, match="names no host"):
         shell_argv(far, paths)
+
+
+async def test_a_lost_connection_is_told_at_once_and_one_that_is_given_up_is_not(
+    make_sshd: Make, pool: SshPool
+) -> None:
+    told: asyncio.Queue[str] = asyncio.Queue()
+    pool.on_loss = told.put_nowait
+    sshd = make_sshd()
+    host = await enrolled(pool, sshd)
+    await pool.exec(host, ["true"], timeout_s=30)
+    assert sshd.cut() > 0
+    async with asyncio.timeout(30):
+        assert await told.get() == host.name
+    await pool.exec(host, ["true"], timeout_s=30)
+    await pool.drop(host.name)
+    assert told.empty()
+
+
+async def test_the_watch_notices_a_host_that_goes_long_before_its_next_sample(
+    make_sshd: Make, pool: SshPool, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sshd = make_sshd()
+    await enrolled(pool, sshd)
+    describe(paths, sshd)
+    monkeypatch.setattr(watching, "SAMPLE_S", 3600.0)
+    monkeypatch.setattr(watching, "AGAIN_S", 0.0)
+    async with await StateStore.open(paths) as store:
+        watch = watching.Watch(paths, store, pool)
+        pool.on_loss = watch.lost
+        running = asyncio.create_task(watch.run())
+
+        async def comes_to_be(state: str) -> None:
+            async with asyncio.timeout(60):
+                while (await host_rows(store))[0].state != state:
+                    assert not running.done()
+                    await asyncio.sleep(0.02)
+
+        await comes_to_be("up")
+        sshd.stop()
+        await comes_to_be("down")
+        running.cancel()

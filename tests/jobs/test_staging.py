@@ -13,12 +13,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backend.errors import RingRiftError
 from backend.fleet.hosts import Host
 from backend.fleet.store import record_code, set_drained
+from backend.jobs.launchers.base import UnreachableError
 from backend.jobs.pipelines import PipelineParams, add_chain, add_job, stages
 from backend.jobs.staging import Site, merge_outputs
 from backend.jobs.store import attempt_rows, job_row
@@ -43,8 +45,8 @@ async def test_self_play_there_ends_as_games_here(bed: Bed) -> None:
     assert (row.state, row.host) == ("done", "far"), row.why
     assert volume(bed.paths, CONFIG).games == row.result["games_total"] == 4
     assert row.result["collected"] and row.result["host"] == "far"
-    async with asyncio.timeout(PATIENCE_S):
-        while (bed.work / name).exists():  # noqa: ASYNC110 - its folder there is cleaned up
+    async with asyncio.timeout(PATIENCE_S):  # its folder there is cleaned up, after it is done
+        while (bed.work / name).exists():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert not (bed.paths.console / "staging" / f"{name}.1").exists()
     assert "games" in (bed.paths.jobs / f"{name}.1" / "log").read_text()  # its log was brought here
@@ -233,3 +235,38 @@ async def test_a_supervisor_killed_at_any_moment_repeats_no_run_and_loses_no_out
 
 if __name__ == "__main__":
     asyncio.run(_serve(*sys.argv[1:]))
+
+
+async def test_a_host_may_forget_a_failed_job_only_when_its_whole_log_is_here(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = [sys.executable, "-I", "-S", "-c", "print('why it failed'); raise SystemExit(3)"]
+
+    async def silence(*_: Any, **__: Any) -> Any:
+        raise UnreachableError("cut", where="far")
+
+    def log(name: str) -> str:
+        return (bed.paths.jobs / f"{name}.1" / "log").read_text()
+
+    def acked(name: str) -> bool:
+        return (bed.far / "agent" / "data" / "console" / "jobs" / f"{name}.1" / "acked").exists()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bed.keeper.launchers["far"], "read_log", silence)
+        name = await bed.add("command", argv=argv)
+        await bed.until(name, "failed")
+        for _ in range(5):
+            bed.keeper.porter._not_before.clear()
+            await bed.keeper.tick()
+            await asyncio.sleep(0.02)
+        assert not acked(name)
+    await bed.close()
+    bed.open(2)  # a supervisor that has forgotten what it owes
+    async with asyncio.timeout(60):
+        while not acked(name):
+            await bed.keeper.tick()
+            await asyncio.sleep(0.05)
+    assert log(name) == "why it failed\n"
+    second = await bed.add("command", argv=argv)
+    await bed.until(second, "failed")
+    assert log(second) == "why it failed\n", "it is here when the end is told"

@@ -37,13 +37,14 @@ COUNTED = (
 )
 
 
-def describe(paths: Paths, *servers: Sshd | Alias, local: bool = False) -> None:
-    """Writes hosts.yaml."""
+def describe(paths: Paths, *servers: Sshd | Alias, local: bool = False, slots: int = 1) -> None:
+    """Writes hosts.yaml; a host runs ``slots`` jobs at a time."""
     lines = ["hosts:", *(["  local: {}"] if local else [])]
     for server in servers:
         lines.append(f"  {server.name}:")
         lines += [f"    {name}: {value}" for name, value in server.settings().items() if isinstance(value, str | int)]
         lines.append(f"    storage_paths: {{agent: {server.folder / 'agent'}}}")
+        lines.append(f"    max_parallel_jobs: {slots}")
     paths.root.mkdir(parents=True, exist_ok=True)
     paths.hosts_yaml.write_text("\n".join(lines) + "\n")
 
@@ -194,9 +195,9 @@ class Kept:
 
 
 @asynccontextmanager
-async def kept(paths: Paths, *servers: Sshd | Alias) -> AsyncIterator[Kept]:
+async def kept(paths: Paths, *servers: Sshd | Alias, slots: int = 1) -> AsyncIterator[Kept]:
     """A head that knows these hosts."""
-    describe(paths, *servers)
+    describe(paths, *servers, slots=slots)
     async with await StateStore.open(paths) as store:
         for server in servers:
             await set_up(store, server)

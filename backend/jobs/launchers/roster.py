@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +29,15 @@ class Roster(Mapping[str, Launcher]):
     """Launchers by host name; :meth:`refresh` follows the hosts in use and the enrolled keys.
 
     Drained hosts stay: what runs there is seen to its end.
+
+    Attributes:
+        on_loss: hears the name of a host whose connection broke.
     """
 
     def __init__(self, paths: Paths, owner: str, epoch: int) -> None:
         self.paths = paths
         self._owner, self._epoch = owner, epoch
+        self.on_loss: Callable[[str], None] = lambda name: None
         self._pool: SshPool | None = None
         self._launchers: dict[str, Launcher] = {"local": LocalLauncher(paths, owner, epoch)}
         self._made: dict[str, tuple[Host, HostKey]] = {}
@@ -55,6 +59,7 @@ class Roster(Mapping[str, Launcher]):
             from backend.fleet.ssh import SshPool
 
             self._pool = SshPool(self.paths, hosts_file=hosts_in_use(self.paths))
+            self._pool.on_loss = lambda name: self.on_loss(name)
         return self._pool
 
     def outdated(self) -> bool:
