@@ -185,6 +185,12 @@ class OperationRow:
     error: str = ""
     result: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def progress(self) -> str:
+        """Where it is, e.g. ``step 3 of 5: testing it``; empty when it does not say."""
+        at = self.result.get("progress") if self.state == "running" else None
+        return f"step {at['n']} of {at['of']}: {at['what']}" if at else ""
+
 
 @dataclass(frozen=True, slots=True)
 class SupervisorRow:

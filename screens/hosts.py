@@ -196,8 +196,11 @@ def host_facts(screen: BaseScreen, host: HostRow) -> list[Fact]:
     app, clock, sample = screen.app, screen.app.clock, _newest(host)
     word, role = state_span(app.look, state_word(host))
     reload = key_text(app.keymap.key(BY_NAME["hosts.reload"])) or "ringrift hosts reload"
+    title = f"Bootstrap {host.name}"
+    setting_up = [row for row in app.snapshot.operations if row.title == title and row.progress]
     facts: list[Fact] = [
         ("state", (word, role)),
+        *[("set-up", (row.progress, "accent")) for row in setting_up],
         *([("why", (host.why, "warn"))] if host.why else []),
         *([("drained", (host.drained, "warn"))] if host.drained is not None else []),
         *[("changed", (f"{change}; not used before a reload ({reload})", "warn")) for change in host.changed],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from backend.errors import RefusedError, ResourceError, RingRiftError
 from backend.fleet import bootstrap_host
 from backend.fleet.bundle import Bundle, make_bundle, pins
-from backend.fleet.doctor import findings
+from backend.fleet.doctor import findings, packages_for
 from backend.fleet.hosts import Host
 from backend.fleet.probe import Report, expand_home, probe, python_of
 from backend.fleet.remote import Ended, Remote
@@ -28,6 +28,8 @@ SELFTEST_S = 600.0
 TAIL = 300
 MODULES = ("numpy", "numba", "yaml", "aiosqlite", "psutil", "torch")
 """What a host's interpreter has to be able to import."""
+TOLD = 5
+"""Steps that :func:`bootstrap` tells of."""
 BUNDLES = "bundles"
 """The folder of packed code, under ``Paths.console``."""
 
@@ -42,6 +44,7 @@ class Setup:
         root: the folder under which jobs have theirs.
         versions: of Python and the packages there, and the number of CUDA devices.
         made: whether anything had to be made.
+        removed: folders of earlier versions that were removed.
     """
 
     python: str
@@ -49,6 +52,7 @@ class Setup:
     root: str
     versions: dict[str, Any]
     made: bool
+    removed: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -60,15 +64,15 @@ class Setup:
         }
 
 
-def preflight(name: str, report: Report) -> None:
+def preflight(host: Host, report: Report) -> None:
     """Refuses a host that cannot run our code.
 
     Raises:
         RefusedError: with the first thing that is wrong, and what mends it.
     """
-    for finding in findings(report.facts or {}, report.sample):
+    for finding in findings((report.facts or {}) | {"packages": host.packages}, report.sample):
         if finding.level == "error":
-            raise RefusedError(finding.text, where=name, hint=finding.mend)
+            raise RefusedError(finding.text, where=host.name, hint=finding.mend)
 
 
 async def bootstrap(
@@ -76,13 +80,17 @@ async def bootstrap(
     host: Host,
     paths: Paths,
     *,
-    tell: Callable[[str], None] = lambda line: None,
+    owner: str = "",
+    keep: Collection[str] = (),
+    tell: Callable[[str], Awaitable[None]] | None = None,
     selftest: bool = True,
 ) -> tuple[Setup, Report]:
     """Sets a host up, or finds that it is; may be run again at any time and goes on where it stopped.
 
     Args:
-        tell: gets a line at the begin of each step.
+        owner: names the root towards the host.
+        keep: SHA-256 of code there that must stay, because attempts of the root may still run it.
+        tell: gets a line at the begin of each of :data:`TOLD` steps.
         selftest: also let the host play a few games by the rules, which compiles them there.
 
     Raises:
@@ -90,27 +98,37 @@ async def bootstrap(
         ResourceError: its disk is full.
         RingRiftError: a step failed, or the host cannot be reached.
     """
-    tell("looking at the host")
+    tell = tell or _to_nobody
+    await tell("looking at the host")
     report = await probe(remote, host)
     assert report.facts is not None
-    preflight(host.name, report)
+    preflight(host, report)
     folder = str(report.facts["folder"])
     bundle = await asyncio.to_thread(make_bundle, paths.console / BUNDLES)
     python = expand_home(python_of(host))
     given = python != ["python3"]
-    tell("checking the packages" if given else "making the environment (the first time takes minutes)")
-    wanted = {"folder": folder, "given": given, "pins": list(pins())}
+    await tell("checking the packages" if given else "making the environment (the first time takes minutes)")
+    facts = report.facts | {"packages": host.packages}
+    index = host.settings.get("torch_cpu_index") if packages_for(facts, report.sample) == "cpu" else None
+    wanted = {"folder": folder, "given": given, "pins": list(pins()), "index": index}
     packages = await _step(remote, host, python, "environment", wanted, PIP_S)
-    tell(f"sending the code {bundle.sha256[:12]}")
+    await tell(f"sending the code {bundle.sha256[:12]}")
     placed = await _place(remote, host, python, folder, bundle, packages)
-    tell("testing it")
+    await tell("testing it")
     hint = "install it there" if given else "remove the folder venvs there and bootstrap again"
     request = {"folder": folder, "sha256": bundle.sha256, "hint": hint, "modules": list(MODULES)}
     versions = await _step(remote, host, [placed["python"]], "check", request, STEP_S)
     if selftest:
         await _play(remote, host, placed["python"], folder)
     made = bool(packages["made"] or placed["made"])
-    return Setup(str(placed["python"]), bundle.sha256, folder, versions, made), report
+    await tell("removing code that nobody uses any more")
+    request = {"folder": folder, "owner": owner, "sha256": bundle.sha256, "keep": sorted(keep)}
+    removed = (await _step(remote, host, python, "prune", request, STEP_S))["removed"]
+    return Setup(str(placed["python"]), bundle.sha256, folder, versions, made, tuple(removed)), report
+
+
+async def _to_nobody(line: str) -> None:
+    return None
 
 
 async def _place(

@@ -6,6 +6,7 @@ complete before its last rename or its marker, so a step that was killed leaves 
     <folder>/incoming/<sha256>.tar.gz       as it was sent
     <folder>/bundles/<sha256>/code          the code
     <folder>/bundles/<sha256>/env-<key>     an interpreter that sees exactly that code and one set of packages
+    <folder>/bundles/<sha256>/used-by-<owner>   which heads send jobs that run it
     <folder>/venvs/<key>                    packages by pip, keyed by their pins, Python and machine
 """
 
@@ -24,11 +25,17 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import venv
 from typing import Any
 
 MAGIC = "RINGRIFT-BOOTSTRAP"
 MARKER = ".complete"
+USED_BY = "used-by-"
+KEPT = 2
+"""Bundles that stay: the one in use and the one before it."""
+FRESH_S = 3600.0
+"""What was made or asked for within this time stays: somebody else may be about to use it."""
 TAIL = 300
 
 
@@ -46,7 +53,8 @@ def environment(request: dict[str, Any]) -> dict[str, Any]:
         sites = [path for path in [*site.getsitepackages(), site.getusersitepackages()] if os.path.isdir(path)]
         key = digest(sys.executable, sys.version, *sites)
         return {"key": key, "sites": sites, "python": sys.executable, "made": False}
-    key = digest(*request["pins"], platform.python_version(), platform.machine())
+    index = request.get("index")
+    key = digest(*request["pins"], *([index] if index else []), platform.python_version(), platform.machine())
     target = os.path.join(request["folder"], "venvs", key)
     python = os.path.join(target, "bin", "python")
     made = not os.path.exists(os.path.join(target, MARKER))
@@ -54,14 +62,18 @@ def environment(request: dict[str, Any]) -> dict[str, Any]:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with locked(target + ".lock"):
             if not os.path.exists(os.path.join(target, MARKER)):
-                make_environment(target, python, request["pins"])
+                make_environment(target, python, request["pins"], index)
+    os.utime(os.path.join(target, MARKER))
     code = "import json, site; print(json.dumps(site.getsitepackages()))"
     sites = json.loads(run([python, "-I", "-c", code]))
     return {"key": key, "sites": sites, "python": python, "made": made}
 
 
-def make_environment(target: str, python: str, pins: list[str]) -> None:
-    """A virtual environment with the pinned packages; goes on with what an earlier try left."""
+def make_environment(target: str, python: str, pins: list[str], index: str | None = None) -> None:
+    """A virtual environment with the pinned packages; goes on with what an earlier try left.
+
+    Torch alone comes from ``index``, where there is one: its other packages are whatever pip is set up to take.
+    """
     try:
         venv.EnvBuilder(with_pip=True, symlinks=True).create(target)
     except subprocess.CalledProcessError as error:
@@ -69,6 +81,9 @@ def make_environment(target: str, python: str, pins: list[str]) -> None:
         hint = f"apt-get install {python_name()}-venv, or give venv_activate in hosts.yaml"
         raise StepError("venv", "it cannot make an environment with pip", hint) from error
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--quiet"]
+    if index:
+        torch = [pin for pin in pins if pin.startswith("torch==")]
+        run([*pip, "--no-deps", "--index-url", index, *torch], "pip cannot install", f"is torch to be had at {index}?")
     run([*pip, *pins], "pip cannot install", "is there a network? else give venv_activate in hosts.yaml")
     write(os.path.join(target, MARKER), "\n".join(pins))
 
@@ -85,6 +100,7 @@ def unpack(request: dict[str, Any]) -> dict[str, Any]:
             unpack_archive(archive, sha256, target)
         if os.path.exists(archive):
             os.unlink(archive)
+        os.utime(os.path.join(target, MARKER))
         return {"python": interpreter(target, request["key"], request["sites"]), "made": made}
 
 
@@ -171,6 +187,86 @@ def check(request: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def prune(request: dict[str, Any]) -> dict[str, Any]:
+    """Removes code and environments that nobody uses any more: ``{folder, owner, sha256, keep}`` -> ``{removed}``.
+
+    Kept are the code ``sha256`` that ``owner`` uses from now on, the one before it, what is in ``keep``, what another
+    head uses, and what an unfinished job or a live process runs.
+    """
+    folder, current = request["folder"], request["sha256"]
+    bundles = os.path.join(folder, "bundles")
+    found = sorted(complete(bundles), key=lambda name: (name == current, marked_at(bundles, name)))
+    write(os.path.join(bundles, current, USED_BY + request["owner"]), "")
+    busy = in_use(folder)
+    removed = []
+    for name in found[:-KEPT]:
+        with locked(os.path.join(bundles, name) + ".lock"):
+            place = os.path.join(bundles, name)
+            if name in request["keep"]:
+                continue
+            mine = os.path.join(place, USED_BY + request["owner"])
+            if os.path.exists(mine):
+                os.unlink(mine)
+            used = any(entry.startswith(USED_BY) for entry in os.listdir(place))
+            if not used and not fresh(bundles, name) and not any(f"bundles/{name}" in text for text in busy):
+                discard(place)
+                removed.append(f"bundles/{name}")
+    venvs = os.path.join(folder, "venvs")
+    keys = {entry for name in complete(bundles) for entry in os.listdir(os.path.join(bundles, name))}
+    for key in complete(venvs):
+        used = "env-" + key in keys or any(f"venvs/{key}" in text for text in busy)
+        if not used and not fresh(venvs, key):
+            with locked(os.path.join(venvs, key) + ".lock"):
+                discard(os.path.join(venvs, key))
+            removed.append(f"venvs/{key}")
+    for parent in (bundles, venvs):  # what an earlier try was killed over
+        for entry in os.listdir(parent) if os.path.isdir(parent) else ():
+            if entry.startswith(".old-"):
+                shutil.rmtree(os.path.join(parent, entry), ignore_errors=True)
+    return {"removed": removed}
+
+
+def complete(parent: str) -> list[str]:
+    """The finished folders in a folder."""
+    names = os.listdir(parent) if os.path.isdir(parent) else []
+    return [name for name in names if os.path.exists(os.path.join(parent, name, MARKER))]
+
+
+def marked_at(parent: str, name: str) -> float:
+    return os.stat(os.path.join(parent, name, MARKER)).st_mtime
+
+
+def fresh(parent: str, name: str) -> bool:
+    return time.time() - marked_at(parent, name) < FRESH_S
+
+
+def discard(place: str) -> None:
+    """Takes a folder's name away at once and its files after that, so that nothing half removed looks finished."""
+    aside = os.path.join(os.path.dirname(place), f".old-{os.getpid()}-{os.path.basename(place)}")
+    os.rename(place, aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def in_use(folder: str) -> list[str]:
+    """What live processes and unfinished jobs of any head run, as text in which a path can be looked for."""
+    texts = []
+    for pid in (entry for entry in os.listdir("/proc") if entry.isdigit()):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as stream:
+                texts.append(stream.read().replace(b"\0", b" ").decode("utf-8", "replace"))
+        except OSError:  # it has ended
+            continue
+    jobs = os.path.join(folder, "jobs")
+    for key in os.listdir(jobs) if os.path.isdir(jobs) else ():
+        if not os.path.exists(os.path.join(jobs, key, "exit.json")):
+            try:
+                with open(os.path.join(jobs, key, "spec.json"), encoding="utf-8", errors="replace") as stream:
+                    texts.append(stream.read())
+            except FileNotFoundError:  # it was never started
+                continue
+    return texts
+
+
 def python_name() -> str:
     """``python3.11``."""
     return f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -213,7 +309,7 @@ def write(path: str, text: str) -> None:
         os.fsync(stream.fileno())
 
 
-STEPS = {"environment": environment, "unpack": unpack, "check": check}
+STEPS = {"environment": environment, "unpack": unpack, "check": check, "prune": prune}
 
 
 def main(argv: list[str]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -162,8 +162,12 @@ async def look_at_checkout(remote: Remote, host: Host) -> dict[str, Any]:
     }  # fmt: skip
 
 
+async def _silent(line: str) -> None:
+    pass
+
+
 async def check_checkout(
-    remote: Remote, host: Host, *, tell: Callable[[str], None] = lambda line: None
+    remote: Remote, host: Host, *, tell: Callable[[str], Awaitable[None]] | None = None
 ) -> tuple[dict[str, Any], Report]:
     """Lets the checkout show that it can do what jobs will ask; returns what is stored of it, and the host's report.
 
@@ -173,12 +177,13 @@ async def check_checkout(
     """
     from backend.fleet.bootstrap import preflight
 
-    tell("looking at the host")
+    say = tell or _silent
+    await say("looking at the host")
     report = await probe(remote, host)
     assert report.facts is not None
     report.facts["checkout"] = await look_at_checkout(remote, host)
-    preflight(host.name, report)
-    tell("asking the checkout's programs what they take (some minutes where torch is cold)")
+    preflight(host, report)
+    await say("asking the checkout's programs what they take (some minutes where torch is cold)")
     more = {
         "imports": list(IMPORTS),
         "helps": {kind: list(command.words) for kind, command in COMMANDS.items()},

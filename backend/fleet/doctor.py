@@ -12,10 +12,11 @@ CODE_PYTHON = (3, 11)
 MACHINES = ("x86_64", "aarch64", "arm64")
 GLIBC = (2, 28)
 """What the wheels of torch, numpy and numba ask for: manylinux_2_28 (PEP 600)."""
-DISK_BYTES = 8_000_000_000
-"""Room for an environment with torch's CUDA build (5.0 GB measured; the CPU build takes 1.4 GB) and some games."""
 JOB_BYTES = 2_000_000_000
 """Room for what a job brings along and leaves, on a host that has its program already."""
+DISK_BYTES = {"pypi": 8_000_000_000, "cpu": 4_000_000_000, "given": JOB_BYTES}
+"""Room by where the packages come from: an environment with torch's CUDA build (5.0 GB measured), one with its CPU
+build (1.4 GB), none; and some games."""
 CLOCK_S = 5.0
 NETWORK_FILESYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "glusterfs", "lustre", "afs", "9p"})
 """Where locks of one machine are not seen, or not surely, by another."""
@@ -42,13 +43,23 @@ def findings(facts: dict[str, Any], sample: HostSample | None) -> tuple[Finding,
     foreign = "checkout" in facts
     found = [
         *(_checkout(facts) if foreign else [*_python(facts), _machine(facts), _libc(facts)]),
-        *_folder(facts, sample, JOB_BYTES if foreign else DISK_BYTES),
+        *_folder(facts, sample, JOB_BYTES if foreign else DISK_BYTES[packages_for(facts, sample)]),
         _clock(facts),
         *_tools(facts),
         *_gpus(facts, sample),
     ]
     order: dict[Level, int] = {"error": 0, "warning": 1, "ok": 2}
     return tuple(sorted(found, key=lambda finding: order[finding.level]))
+
+
+def packages_for(facts: dict[str, Any], sample: HostSample | None) -> str:
+    """``Host.packages`` as it comes out on this host: torch's CPU build is only for hosts without an NVIDIA GPU.
+
+    A driver that does not answer counts as a GPU.
+    """
+    kind = str(facts.get("packages") or "pypi")
+    gpu = bool(facts.get("gpu_problem")) or sample is None or bool(sample.gpus)
+    return "pypi" if kind == "cpu" and gpu else kind
 
 
 def version(text: Any) -> tuple[int, ...]:
@@ -140,8 +151,7 @@ def _folder(facts: dict[str, Any], sample: HostSample | None, needed: int) -> li
     if free is None:
         found.append(Finding("warning", f"the free space at {folder} is unknown", f"df {folder}"))
     elif free < needed:
-        text = f"{free / 1e9:.1f} GB free at {folder}, {'jobs take' if needed < DISK_BYTES else 'an environment takes'}"
-        text += f" {needed / 1e9:.0f} GB"
+        text = f"{free / 1e9:.1f} GB free at {folder}, {needed / 1e9:.0f} GB are needed"
         found.append(Finding("error", text, "free some space, or point storage_paths.agent to a larger disk"))
     else:
         found.append(Finding("ok", f"{free / 1e9:.0f} GB free at {folder} ({kind})"))

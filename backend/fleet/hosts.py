@@ -23,6 +23,7 @@ _TEXT = {
     "ssh_host", "ssh_user", "ssh_key", "tailscale_ip", "tailscale_ipv6", "ringrift_path", "venv_activate",
     "python_path", "gpu", "role", "status", "runtime", "region", "note", "data_server_url", "worker_url",
     "external_storage_path", "relay_primary", "relay_secondary", "proxy_jump", "group", "peer_address",
+    "torch_cpu_index",
 }  # fmt: skip
 _NUMBER = {
     "ssh_port", "memory_gb", "cpus", "gpus", "gpu_vram_gb", "max_parallel_jobs", "bandwidth_mbps", "data_server_port",
@@ -66,6 +67,13 @@ class Host:
     @property
     def max_parallel_jobs(self) -> int:
         return int(self.settings.get("max_parallel_jobs", 1))
+
+    @property
+    def packages(self) -> str:
+        """Where the packages of our code come from there: ``given`` by an interpreter, ``cpu`` or ``pypi`` by pip."""
+        if self.settings.get("python_path") or self.settings.get("venv_activate"):
+            return "given"
+        return "cpu" if self.settings.get("torch_cpu_index") else "pypi"
 
     def enabled(self, kind: str) -> bool:
         """Whether jobs of ``kind`` (selfplay, export, training, gauntlet) may run here."""
@@ -248,6 +256,9 @@ def _checked(key: str, value: Any, what: str, where: str) -> Any:
         raise SettingsError(f"'{key}' of {what} must be {wanted}", where=where)
     if key == "max_parallel" and not all(isinstance(n, int) and n >= 1 for n in value.values()):
         raise SettingsError(f"'max_parallel' of {what} must map kinds to whole numbers from 1", where=where)
+    if key == "torch_cpu_index" and not re.fullmatch(r"https?://[^\s@]+", value):
+        # it would be seen among the words of a command
+        raise SettingsError(f"'torch_cpu_index' of {what} must be a URL without a password", where=where)
     if key == "ssh_port" and not 0 < value < 65536:
         raise SettingsError(f"'ssh_port' of {what} must be 1..65535", where=where)
     if key == "gpus" and value != int(value):

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from backend.errors import RefusedError, RingRiftError
-from backend.fleet.bootstrap import BUNDLES, bootstrap
+from backend.fleet.bootstrap import BUNDLES, TOLD, bootstrap
 from backend.fleet.bundle import make_bundle, pins
 from backend.fleet.checkout import AI_SERVICE, COMMANDS, IMPORTS, check_checkout, path_of
-from backend.fleet.doctor import findings
+from backend.fleet.doctor import findings, packages_for
 from backend.fleet.errors import SshError
 from backend.fleet.hosts import Host, load_hosts
 from backend.fleet.known_hosts import HostKey, enrol_key
@@ -20,6 +20,7 @@ from backend.fleet.probe import folder_of
 from backend.fleet.store import (
     KNOWN_HOSTS,
     address,
+    code_in_use,
     drained_hosts,
     find_host,
     host_rows,
@@ -254,6 +255,12 @@ async def plan_bootstrap(paths: Paths, *, host: str) -> Plan:
     now = str(row.facts.get("bundle") or "")
     given = found.settings.get("python_path") or found.settings.get("venv_activate")
     packages = f"use the packages of {given}" if given else "make an environment there with pip: " + " ".join(pins())
+    kind = packages_for(row.facts, row.samples[-1] if row.samples else None)
+    warnings = ["it is set up with this code already: only what is missing is done"] if now == bundle.sha256 else []
+    if kind == "cpu":
+        packages += f"; torch from {found.settings['torch_cpu_index']}"
+    elif kind == "pypi" and row.samples and not row.samples[-1].gpus and not row.facts.get("gpu_problem"):
+        warnings.append("it has no NVIDIA GPU: torch_cpu_index in hosts.yaml saves 3.6 GB of CUDA there")
     return Plan(
         action="hosts.bootstrap",
         title=f"Bootstrap {host}",
@@ -264,10 +271,11 @@ async def plan_bootstrap(paths: Paths, *, host: str) -> Plan:
             packages,
             f"send the code as {bundle.sha256[:12]}, {bundle.path.stat().st_size / 1000:.0f} kB, and unpack it",
             "let it play a few games, which compiles the rules there (about a minute)",
+            "remove code and environments of earlier versions that nobody uses any more",
         ),
         command=f"ringrift hosts bootstrap {host}",
         undo=f"remove the folder bundles/{bundle.sha256[:12]}... from {folder_of(found)} there",
-        warnings=("it is set up with this code already: only what is missing is done",) if now == bundle.sha256 else (),
+        warnings=tuple(warnings),
         revision=revision,
     )
 
@@ -297,8 +305,14 @@ async def apply_bootstrap(paths: Paths, plan: Plan, store: StateStore) -> dict[s
     """Sets a host up and records what is there; returns ``{"host", "python", "bundle", "root", "versions"}``."""
     host = await host_of(paths, str(plan.params["host"]))
 
-    def tell(line: str) -> None:
+    told = 0
+    removed: dict[str, Any] = {}
+
+    async def tell(line: str) -> None:
+        nonlocal told
+        told += 1
         log.info("bootstrap of %s: %s", host.name, line)
+        await store.tell_progress(told, TOLD, line)
 
     async with way_to(paths, [host]) as remote:
         assert remote is not None, "this machine is not bootstrapped"
@@ -306,8 +320,9 @@ async def apply_bootstrap(paths: Paths, plan: Plan, store: StateStore) -> dict[s
             if host.runtime == AI_SERVICE:
                 made, report = await check_checkout(remote, host, tell=tell)
             else:
-                setup, report = await bootstrap(remote, host, paths, tell=tell)
-                made = setup.to_json()
+                keep, owner = await code_in_use(store, host.name), await store.owner()
+                setup, report = await bootstrap(remote, host, paths, owner=owner, keep=keep, tell=tell)
+                made, removed = setup.to_json(), {"removed": list(setup.removed)}
         except RingRiftError as error:
             await record_trouble(store, host.name, state_after_step(error), f"bootstrap: {error.line()}")
             if host.runtime == AI_SERVICE and isinstance(error, RefusedError):
@@ -315,7 +330,7 @@ async def apply_bootstrap(paths: Paths, plan: Plan, store: StateStore) -> dict[s
             raise
     await record_report(store, host.name, report)
     await record_code(store, host.name, made)
-    return {"host": host.name} | made
+    return {"host": host.name} | made | removed
 
 
 def state_after_step(error: RingRiftError) -> HostState:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -30,6 +31,7 @@ STALE_S = 900.0
 SAMPLES_KEPT = 240
 SAMPLES_SHOWN = 60
 TROUBLES_KEPT = 5
+_BUNDLE = re.compile(r"bundles/([0-9a-f]{64})/")
 OFF = frozenset({"retired", "archived", "offline"})
 """Values of ``status`` of hosts that are not in use."""
 
@@ -115,7 +117,7 @@ def _row(
         slots=host.max_parallel_jobs,
         drained=(drained.get("reason") or "no reason given") if drained else None,
         fingerprint=key.fingerprint if key else None,
-        facts=facts,
+        facts=facts | {"packages": host.packages},
         facts_at=moment(record["facts_at"]) if record else None,
         seen_at=moment(record["seen_at"]) if record else None,
         latency_ms=record["latency_ms"] if record else None,
@@ -242,6 +244,16 @@ async def record_refused_checkout(store: StateStore, name: str, problem: str, me
     async with store.database.write() as db:
         await _ensure(db, name)
         await db.run("UPDATE hosts SET code = json_patch(code, ?) WHERE name = ?", (value, name))
+
+
+async def code_in_use(store: StateStore, name: str) -> frozenset[str]:
+    """SHA-256 of the code on a host that its attempts may still run, and of what new ones would be started with."""
+    async with store.database.read() as db:
+        rows = await db.all("SELECT spec FROM attempts WHERE host = ? AND ended_at IS NULL", (name,))
+        row = await db.one("SELECT code FROM hosts WHERE name = ?", (name,))
+    found = {sha256 for spec in rows for sha256 in _BUNDLE.findall(spec["spec"])}
+    recorded = json.loads(row["code"]).get("bundle") if row is not None else None
+    return frozenset(found | {recorded} if recorded else found)
 
 
 async def set_drained(store: StateStore, name: str, drained: bool, *, by: str = "", reason: str = "") -> bool:

@@ -148,6 +148,15 @@ class StateStore:
                 payload = {"action": row["action"], "title": row["title"]} | ({"error": error} if error else {})
                 await add_event(db, f"OPERATION_{state.upper()}", name, payload, key=f"operation {name}")
 
+    async def tell_progress(self, n: int, of: int, what: str) -> None:
+        """Says which step of how many this operation is at, for whoever waits for it: ``result["progress"]``."""
+        progress = {"progress": {"n": n, "of": of, "what": what}}
+        async with self.database.write() as db:
+            await db.run(
+                "UPDATE operations SET result = ? WHERE id = ? AND state = 'running'",
+                (json.dumps(progress), self._own_operation()),
+            )
+
     async def step(self, name: str) -> dict[str, Any] | None:
         """What an earlier run of this operation recorded for a step, or None when it did not get there."""
         async with self.database.read() as db:

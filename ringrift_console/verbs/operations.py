@@ -120,11 +120,15 @@ async def wait_for(store: StateStore, name: str, seconds: float | None) -> Outco
     """Waits until an operation has ended, or for so many seconds; keeps a supervisor running meanwhile."""
     loop = asyncio.get_running_loop()
     end = None if seconds is None else loop.time() + seconds
+    told = ""
     while True:
         await keep_supervised(store.paths)
         row = await store.operation(name)
         assert row is not None
         outcome = Outcome(row)
+        if not outcome.ended and row.progress not in ("", told):
+            told = row.progress
+            say(f"{name} {told}")
         if outcome.ended or (end is not None and loop.time() >= end):
             return outcome
         await asyncio.sleep(POLL_S)

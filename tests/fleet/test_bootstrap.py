@@ -9,26 +9,31 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backend.errors import RefusedError, ResourceError, RingRiftError
+from backend.errors import RefusedError, ResourceError, RingRiftError, SettingsError
 from backend.fleet import bootstrap as strapping
 from backend.fleet import bootstrap_host
 from backend.fleet import plans as planning
 from backend.fleet.bootstrap import bootstrap
 from backend.fleet.bundle import NEEDED, PACKAGES, make_bundle, pins
+from backend.fleet.doctor import DISK_BYTES, findings, packages_for
 from backend.fleet.errors import LinkLost
-from backend.fleet.hosts import Host
+from backend.fleet.hosts import Host, parse_hosts
 from backend.fleet.known_hosts import HostKey, enrol_key
 from backend.fleet.plans import plan_bootstrap
 from backend.fleet.remote import Finished, ThisMachine
 from backend.fleet.store import host_rows, record_code
 from backend.paths import Paths
+from backend.plans import Plan
+from backend.snapshot import GpuSample, HostSample
 from backend.state.store import StateStore
 
 ROOT = Path(__file__).parents[2]
@@ -220,8 +225,12 @@ async def test_an_interpreter_without_the_packages_is_named(
 async def test_the_self_test_plays_by_the_code_that_was_sent(here: ThisMachine, paths: Paths, code: Path) -> None:
     here.env["NUMBA_DISABLE_JIT"] = "1"  # the same functions, without a minute of compiling
     said: list[str] = []
-    setup, _ = await bootstrap(here, HOST, paths, tell=said.append)
-    assert said[-1] == "testing it"
+
+    async def tell(line: str) -> None:
+        said.append(line)
+
+    setup, _ = await bootstrap(here, HOST, paths, tell=tell)
+    assert len(said) == strapping.TOLD and said[-2] == "testing it"
     broken = Path(setup.python).parents[2] / "code/backend/rules/__init__.py"
     broken.write_text("raise SystemExit('not today')\n")
     with pytest.raises(RingRiftError, match=r"the self-test failed.*not today"):
@@ -243,7 +252,7 @@ def test_an_environment_by_pip_is_made_once_and_resumed(tmp_path: Path, monkeypa
     real = bootstrap_host.run
 
     def run(argv: list[str], *words: str) -> str:
-        if "pip" not in argv:
+        if "pip" not in argv[:3]:
             return real(argv, *words)
         runs.append(argv)
         if len(runs) == 1:
@@ -282,3 +291,151 @@ async def test_a_plan_names_what_is_missing_first(paths: Paths, code: Path, monk
         assert row.ready and row.facts["python"] == "/p"
     assert "already" in (await plan_bootstrap(paths, host="alder-1")).warnings[0]
     json.dumps(plan.to_json())
+
+
+async def old(here: ThisMachine, paths: Paths, code: Path, number: int, owner: str = "ann", *keep: str) -> str:
+    """Sets another version up and makes it look a day old; its SHA-256."""
+    (code / "backend/added.py").write_text(f"NUMBER = {number}\n")
+    setup, _ = await bootstrap(here, HOST, paths, owner=owner, keep=keep, selftest=False)
+    marker = Path(setup.root, "bundles", setup.bundle, bootstrap_host.MARKER)
+    then = time.time() - 86_400 + number
+    os.utime(marker, (then, then))
+    return setup.bundle
+
+
+def bundles_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir()}
+
+
+async def test_code_that_nobody_uses_any_more_is_removed(here: ThisMachine, paths: Paths, code: Path) -> None:
+    bundles = [await old(here, paths, code, number) for number in range(5)]
+    folder = Path(here.env["HOME"], ".local/state/ringrift/bundles")
+    assert bundles_in(folder) == set(bundles[-2:])
+    (code / "backend/added.py").write_text("NUMBER = 3\n")
+    setup, _ = await bootstrap(here, HOST, paths, owner="ann", selftest=False)
+    assert (setup.bundle, setup.removed) == (bundles[3], ())  # back to the one before: the other of the two stays
+    assert files(str(folder), ".old-*") == []
+
+
+async def test_code_in_use_stays_however_old(here: ThisMachine, paths: Paths, code: Path) -> None:
+    kept, running, unfinished, others, unused = [
+        await old(here, paths, code, number, "bob" if number == 3 else "ann") for number in range(5)
+    ][:5]
+    folder = Path(here.env["HOME"], ".local/state/ringrift")
+    # of the five only the last two are there: make the others again, all of them old
+    made = {}
+    for number, sha256 in enumerate((kept, running, unfinished)):
+        (code / "backend/added.py").write_text(f"NUMBER = {number}\n")
+        setup, _ = await bootstrap(
+            here, HOST, paths, owner="ann", keep={kept, running, unfinished, unused}, selftest=False
+        )
+        assert setup.bundle == sha256
+        made[sha256] = setup
+    for path in (folder / "bundles").glob("*/" + bootstrap_host.MARKER):
+        os.utime(path, (1, 1))
+    process = await asyncio.create_subprocess_exec(
+        made[running].python, "-c", "import time; print(flush=True); time.sleep(600)", stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        await process.stdout.readline()
+        job = folder / "jobs" / "s1.1"
+        job.mkdir(parents=True)
+        (job / "spec.json").write_text(json.dumps({"argv": [made[unfinished].python, "-m", "x"]}))
+        newest = [await old(here, paths, code, number, "ann", kept) for number in (10, 11)]
+        for path in (folder / "bundles").glob("*/" + bootstrap_host.MARKER):
+            os.utime(path, (1, 1))
+        (code / "backend/added.py").write_text("NUMBER = 12\n")
+        setup, _ = await bootstrap(here, HOST, paths, owner="ann", keep={kept}, selftest=False)
+        there = bundles_in(folder / "bundles")
+        assert {kept, running, unfinished, others, setup.bundle} <= there
+        assert unused not in there
+        assert len(there & set(newest)) <= 1
+        done = await here.exec(HOST, [made[running].python, "-c", "import backend.added"], timeout_s=60)
+        assert done.code == 0
+    finally:
+        process.kill()
+        await process.wait()
+    (job / "exit.json").write_text("{}")
+    setup, _ = await bootstrap(here, HOST, paths, owner="ann", selftest=False)
+    there = bundles_in(folder / "bundles")
+    assert len(there) <= 3 and {setup.bundle, others} <= there  # bob's, ours, and the one before it
+
+
+def test_an_environment_goes_when_no_code_runs_in_it(tmp_path: Path) -> None:
+    for key in ("used", "unused", "young"):
+        (tmp_path / "venvs" / key).mkdir(parents=True)
+        marker = tmp_path / "venvs" / key / bootstrap_host.MARKER
+        marker.write_text("")
+        if key != "young":
+            os.utime(marker, (1, 1))
+    bundle = tmp_path / "bundles" / ("a" * 64)
+    (bundle / "env-used").mkdir(parents=True)
+    (bundle / bootstrap_host.MARKER).write_text("")
+    (tmp_path / "bundles" / ".old-1-x").mkdir()
+    request = {"folder": str(tmp_path), "owner": "ann", "sha256": "a" * 64, "keep": []}
+    assert bootstrap_host.prune(request) == {"removed": ["venvs/unused"]}
+    assert sorted(os.listdir(tmp_path / "bundles")) == ["a" * 64]
+
+
+def test_torch_alone_comes_from_the_index_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[list[str]] = []
+    real = bootstrap_host.run
+
+    def run(argv: list[str], *words: str) -> str:
+        if "pip" not in argv[:3]:
+            return real(argv, *words)
+        runs.append(argv)
+        return ""
+
+    monkeypatch.setattr(bootstrap_host, "run", run)
+    request = {"folder": str(tmp_path), "given": False, "pins": ["torch==2.0", "numpy==1.0"]}
+    plain = bootstrap_host.environment(request)
+    assert len(runs) == 1 and "--index-url" not in runs[0]
+    other = bootstrap_host.environment(request | {"index": "https://example.org/cpu"})
+    assert other["key"] != plain["key"]
+    assert runs[1][-3:] == ["--index-url", "https://example.org/cpu", "torch==2.0"] and "--no-deps" in runs[1]
+    assert "--index-url" not in runs[2] and runs[2][-2:] == ["torch==2.0", "numpy==1.0"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "gpus", "kind"),
+    [
+        ({}, 0, "pypi"),
+        ({"torch_cpu_index": "https://example.org/cpu"}, 0, "cpu"),
+        ({"torch_cpu_index": "https://example.org/cpu"}, 1, "pypi"),
+        ({"torch_cpu_index": "https://example.org/cpu", "python_path": "/opt/py"}, 0, "given"),
+    ],
+)
+def test_how_much_room_is_needed_depends_on_where_the_packages_come_from(
+    settings: dict[str, str], gpus: int, kind: str
+) -> None:
+    host = Host("alder-1", settings)
+    gpu = GpuSample(0, "X", None, None, None, None)
+    sample = HostSample(datetime.now(UTC), disk_free=DISK_BYTES[kind] - 1, gpus=(gpu,) * gpus)
+    facts = {"packages": host.packages, "folder": "/f"}
+    assert packages_for(facts, sample) == kind
+    wanted = f"{DISK_BYTES[kind] / 1e9:.0f} GB are needed"
+    assert any(wanted in finding.text and finding.level == "error" for finding in findings(facts, sample))
+    assert not any(
+        "needed" in one.text
+        for one in findings(facts, replace(sample, disk_free=DISK_BYTES[kind]))
+        if "free" in one.text
+    )
+
+
+def test_an_index_with_a_password_is_refused_where_it_stands() -> None:
+    with pytest.raises(SettingsError, match="without a password"):
+        parse_hosts("hosts:\n  h: {torch_cpu_index: 'https://me:secret@example.org/cpu'}\n", "h.yaml")
+
+
+async def test_a_bootstrap_says_where_it_is(paths: Paths) -> None:
+    async with await StateStore.open(paths) as store:
+        name = await store.submit(Plan("hosts.bootstrap", "Bootstrap alder-1", {"host": "alder-1"}))
+        await store.begin_operation(name)
+        await store.bound(name).tell_progress(3, 5, "sending the code")
+        row = await store.operation(name)
+        assert row is not None and row.progress == "step 3 of 5: sending the code"
+        await store.end_operation(name, "done", result={"host": "alder-1"})
+        row = await store.operation(name)
+        assert row is not None and (row.progress, row.result) == ("", {"host": "alder-1"})
