@@ -146,6 +146,7 @@ class Bed:
             end = time.monotonic() + 10.0
             while self.kill(n) and time.monotonic() < end:
                 time.sleep(0.02)
+            ip("link", "del", self.link(n), check=False)  # else it goes when the kernel gets to it
             ip("netns", "del", space)
         for server in self.servers.values():
             server.stop()
