@@ -146,11 +146,14 @@ class Bed:
             end = time.monotonic() + 10.0
             while self.kill(n) and time.monotonic() < end:
                 time.sleep(0.02)
-            ip("link", "del", self.link(n), check=False)  # else it goes when the kernel gets to it
             ip("netns", "del", space)
         for server in self.servers.values():
             server.stop()
         self.servers.clear()
+        for line in ip("-o", "link").splitlines():  # a namespace's own go with it, but only when the kernel gets to it
+            name = line.split(":")[1].strip().partition("@")[0]
+            if name.startswith(f"lab{self.number}v"):
+                ip("link", "del", name, check=False)
         ip("link", "del", self.bridge, check=False)
 
 
