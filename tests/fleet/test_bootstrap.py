@@ -154,11 +154,11 @@ async def test_a_link_that_breaks_anywhere_is_mended_by_another_try(paths: Paths
         home.mkdir()
         env = {"HOME": str(home)}
         with pytest.raises(LinkLost):
-            await bootstrap(Cut(env, at, after=at % 2 == 0), HOST, paths, selftest=False)
-        setup, _ = await bootstrap(ThisMachine(env), HOST, paths, selftest=False)
+            await bootstrap(Cut(env, at, after=at % 2 == 0), HOST, paths, owner="head", selftest=False)
+        setup, _ = await bootstrap(ThisMachine(env), HOST, paths, owner="head", selftest=False)
         bundles.add(setup.bundle)
         left = set(os.listdir(home / ".local/state/ringrift/bundles" / setup.bundle))
-        assert left == {"code", ".complete", Path(setup.python).parents[1].name}
+        assert left == {"code", ".complete", "used-by-head", Path(setup.python).parents[1].name}
     assert len(bundles) == 1
 
 

@@ -173,12 +173,12 @@ async def test_bootstrap_checks_and_stores_what_came_of_it(
         good = script.read_text()
         script.write_text("import no_such_module")
         with pytest.raises(RefusedError, match="cannot import app"):
-            await apply_bootstrap(paths, plan, store)
+            await apply_bootstrap(paths, plan, store.bound(await store.submit(plan)))
         row = (await host_rows(store))[1]
         assert "cannot import app" in closed_reason("old", row.facts) and not row.ready
         script.write_text(good)
         plan = await plan_bootstrap(paths, host="old")  # what was refused before is looked at again
-        done = await apply_bootstrap(paths, plan, store)
+        done = await apply_bootstrap(paths, plan, store.bound(await store.submit(plan)))
         assert done["commands"] == dict.fromkeys(COMMANDS, "")
         row = (await host_rows(store))[1]
         assert closed_reason("old", row.facts) == "" and row.ready

@@ -13,6 +13,7 @@ from backend.fleet.hosts import parse_hosts
 from backend.fleet.reload import apply_reload, guard_hosts, plan_reload
 from backend.fleet.store import host_rows
 from backend.jobs.keeper import Keeper
+from backend.jobs.model import Job
 from backend.overview import read_snapshot
 from backend.paths import Paths
 from backend.state.store import StateStore
@@ -62,12 +63,18 @@ def test_what_changes_is_told_host_by_host_and_for_a_group_once() -> None:
     assert (change.subject, change.before, change.after) == ("ssh_user", "ann", "ben (h0 h1 h2 h3 and 5 more)")
 
 
+async def slots(keeper: Keeper) -> dict[str, int]:
+    """Where a job that waits could run, as the keeper sees it now."""
+    await keeper._describe()
+    return {one.name: one.slots for one in await keeper._slots((Job("s1", 1, "selfplay"),))}
+
+
 async def test_a_change_is_shown_and_not_used_before_it_is_confirmed(store: StateStore, paths: Paths) -> None:
     reading.begin(paths)
     keeper = Keeper(paths, store, {}, "owner", 1)
-    assert {one.name: one.slots for one in await keeper._slots()}["alder-1"] == 2
+    assert (await slots(keeper))["alder-1"] == 2
     paths.hosts_yaml.write_text(AFTER)
-    assert [one.name for one in await keeper._slots()] == ["local", "alder-1", "alder-2", "birch-1"]
+    assert list(await slots(keeper)) == ["local", "alder-1", "alder-2", "birch-1"]
     changed = {row.name: row.changed for row in await host_rows(store)}
     assert changed == {
         "local": (),
@@ -85,7 +92,7 @@ async def test_a_change_is_shown_and_not_used_before_it_is_confirmed(store: Stat
     operation = store.bound(await store.submit(plan))
     for _ in range(2):  # again after a crash
         assert await apply_reload(paths, plan, operation) == {"hosts": 4}
-    assert {one.name: one.slots for one in await keeper._slots()} == {
+    assert await slots(keeper) == {
         "local": 1,
         "alder-1": 4,
         "alder-2": 4,

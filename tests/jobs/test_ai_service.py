@@ -307,7 +307,8 @@ async def test_over_ssh_from_the_check_to_the_kept_file(paths: Paths, make_sshd:
     async with opened(paths) as store:
         async with SshPool(paths) as pool:
             pool.confirm_enrolment(await pool.enrol(server.host()))
-        done = await apply_bootstrap(paths, await plan_bootstrap(paths, host=server.name), store)
+        plan = await plan_bootstrap(paths, host=server.name)
+        done = await apply_bootstrap(paths, plan, store.bound(await store.submit(plan)))
         assert done["checkout_path"] == str(folder) and done["root"] == str(server.folder / "agent")
         plan = await plan_submit(paths, kind="export", config="hex8_2p", runtime="ai-service")
         name = str((await apply_submit(paths, plan, store.bound(await store.submit(plan))))["jobs"][0])

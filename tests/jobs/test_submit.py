@@ -60,6 +60,9 @@ async def test_a_job_is_added_once_with_all_that_was_said(store: StateStore) -> 
 
 
 async def test_training_on_several_hosts_is_a_gang_of_jobs_added_once(store: StateStore) -> None:
+    dataset = store.paths.root / "data/training/hex8_2p.npz"
+    dataset.parent.mkdir(parents=True)
+    dataset.touch()
     hosts(store.paths, "hosts:\n  local: {}\n  a: {ssh_host: x}\n  b: {ssh_host: y}\n")
     first = await submitted(store, kind="train", config="hex8_2p", nodes=3, gpus=1, priority=2, args="--epochs 4")
     jobs = (await load_work(store)).jobs
