@@ -174,6 +174,7 @@ _RULES = "ringrift_console.verbs.rules"
 _TRAINING = "ringrift_console.verbs.training"
 _JOBS = "ringrift_console.verbs.jobs"
 _HOSTS = "ringrift_console.verbs.hosts"
+_RATINGS = "ringrift_console.verbs.ratings"
 _REGISTRY = "ringrift_console.verbs.registry"
 
 ACTIONS: tuple[Action, ...] = (
@@ -572,6 +573,36 @@ ACTIONS: tuple[Action, ...] = (
         scope="models",
         tier=Tier.PLAN,
         available=_can_archive,
+    ),
+    # ratings
+    Action(
+        "ratings.list",
+        "Ratings of a config's players, from all of its matches",
+        verb=("ratings", "list"),
+        params=(*CONFIG, JSON),
+        run=f"{_RATINGS}:list_ratings",
+    ),
+    Action(
+        "ratings.history",
+        "Ratings after each run of matches, with their error bands",
+        verb=("ratings", "history"),
+        params=(
+            *CONFIG,
+            Param("--points", "at most so many points", type="int", default=100, metavar="N"),
+            JSON,
+        ),
+        run=f"{_RATINGS}:history",
+    ),
+    Action(
+        "ratings.verify",
+        "Compute all stored ratings again from the matches, and check the matches' hashes",
+        verb=("ratings", "verify"),
+        params=(
+            *CONFIG,
+            Param("--replay", "play the matches again too", type="flag"),
+            JSON,
+        ),
+        run=f"{_RATINGS}:verify_ratings",
     ),
     # rules
     Action(

@@ -20,6 +20,7 @@ from backend.evaluation.gauntlet import (
     gauntlet as play_gauntlet,
 )
 from backend.paths import Paths
+from backend.players import built_in
 from backend.progress import Progress
 from backend.registry.files import full_path
 from backend.registry.store import find
@@ -56,7 +57,7 @@ def _candidate(args: argparse.Namespace, paths: Paths) -> tuple[Candidate, Confi
     """Who is to be measured and in which config: a baseline by name, a checkpoint file, or a registered model."""
     named = config_of(args, required=False)
     name: str = args.model
-    if name.split(":")[0] in ("random", "heuristic"):
+    if built_in(name):
         if named is None:
             raise UsageError("a baseline needs a config", hint="--config hex8_2p")
         return Candidate(name), named
