@@ -532,6 +532,23 @@ ACTIONS: tuple[Action, ...] = (
         scope="hosts",
         available=_needs_host,
     ),
+    Action(
+        "tournament",
+        "Play models of a config against each other and the anchors, paired for what the games tell",
+        verb=("tournament",),
+        params=(
+            *CONFIG,
+            Param("--models", "comma list of files, labels or SHA-256; default all registered", metavar="MODELS"),
+            Param("--anchors", "comma list", default="heuristic,ladder:2,ladder:8,ladder:32", metavar="NAMES"),
+            Param("--games", "games of the run in all", type="int", default=200, metavar="N"),
+            Param("--simulations", "search simulations a move; 0 plays the bare policy", type="int", metavar="N"),
+            Param("--run", "id of a run to go on with", metavar="ID"),
+            Param("--workers", "processes; default one a core", type="int", metavar="N"),
+            SEED,
+            JSON,
+        ),
+        run=f"{_RATINGS}:tournament",
+    ),
     # registry
     Action(
         "registry.list",

@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "backend.evaluation.rating_spec": set(),
     "backend.evaluation.ratings": {"backend.evaluation.ratings", "backend.evaluation.rating_spec"}
     | {f"backend.evaluation.ratings_{part}" for part in ("choices", "newton", "check")},
+    "backend.evaluation.pairing": {"backend.evaluation.ratings", "backend.evaluation.ratings_choices"},
     "backend.evaluation.ratings_choices": set(),
     "backend.evaluation.ratings_newton": {"backend.evaluation.ratings_choices"},
     "backend.evaluation.ratings_check": {"backend.evaluation.ratings_choices"},

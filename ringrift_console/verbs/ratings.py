@@ -1,4 +1,4 @@
-"""``ringrift ratings list | history | verify``."""
+"""``ringrift ratings list | history | verify`` and ``ringrift tournament``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from backend.evaluation.rating_verify import verify
 from backend.evaluation.ratings import Ratings, win_chance
 from backend.evaluation.reference_ratings import stored_ratings
 from backend.paths import Paths
-from backend.registry.store import find
+from backend.registry.store import find, model_rows
 from ringrift_console.verbs.common import config_of, table, to_json
 
 
@@ -123,6 +123,58 @@ def verify_ratings(args: argparse.Namespace, paths: Paths) -> int:
             f"largest difference {one.largest_difference:.1e} Elo"
         )
     return Exit.DONE
+
+
+def tournament(args: argparse.Namespace, paths: Paths) -> int:
+    """Plays models of a config against each other and against anchors, and rates them."""
+    from backend.evaluation.gauntlet import Candidate, run_id_from_environment, seed_of
+    from backend.evaluation.tournament import TournamentSettings
+    from backend.evaluation.tournament import tournament as play
+    from backend.players import built_in
+    from backend.progress import Progress
+    from ringrift_console.verbs.evaluation import candidate_of
+
+    config = config_of(args)
+    assert config is not None
+    if args.models is None:
+        rows = [row for row in model_rows(paths) if row.config == config.key and row.present]
+        wanted = [row.label for row in rows if row.stage not in ("archived", "rejected")]
+    else:
+        wanted = _words(args.models)
+    models: dict[str, Candidate] = {}
+    for name in wanted:
+        model, _ = candidate_of(paths, name, config, args.simulations)
+        if model.sha256 is None:
+            raise UsageError("a baseline is an anchor, not a model", where=name, hint="--anchors")
+        models.setdefault(model.sha256, model)
+    if not models:
+        raise UsageError("no model of this config is registered", where=config.key, hint="--models FILE,FILE")
+    anchors = tuple(dict.fromkeys(_words(args.anchors)))
+    for name in anchors:
+        if not built_in(name):
+            raise UsageError("not an anchor", where=name, hint="random, heuristic, ladder:32")
+    run_id = args.run or run_id_from_environment()
+    if args.seed is not None and args.seed < 0:
+        raise UsageError("the seed must not be negative", where=str(args.seed))
+    seed = seed_of(run_id) if args.seed is None else args.seed
+    settings = TournamentSettings(config, tuple(models.values()), anchors, seed)
+    progress = Progress(args.games, "games", echo=not args.json)
+    result = play(paths, settings, args.games, run_id=run_id, workers=args.workers, progress=progress)
+    progress.result(result | {"players": {player: asdict(band) for player, band in result["players"].items()}})
+    if args.json:
+        print(to_json(result))
+        return Exit.DONE
+    print(f"{result['games']} games in {config.key}, run {run_id}")
+    rows_of = [
+        (_label(paths, player), f"{band.elo:.0f}", band_text(band), str(band.games))
+        for player, band in result["players"].items()
+    ]
+    print(table(("PLAYER", "ELO", "95 %", "GAMES"), rows_of))
+    return Exit.DONE
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def band_text(band: Band) -> str:
