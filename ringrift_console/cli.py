@@ -22,6 +22,7 @@ _TYPES = {"str": str, "int": int, "float": float, "path": str}
 _GROUPS = {
     "hosts": "machines: list, show, probe, enrol, bootstrap, drain, undrain, shell",
     "jobs": "jobs: submit, list, show, follow, cancel, retry",
+    "ratings": "Elo: list, history, verify",
     "registry": "models: list, info, archive",
     "rules": "the game: replay, bench, play, record",
 }

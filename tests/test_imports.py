@@ -26,6 +26,13 @@ ALLOWED: dict[str, set[str]] = {
     "backend.evaluation.statistics": set(),
     "backend.evaluation.stats": {"backend.evaluation.stats"},
     "backend.evaluation.verdict": {"backend.thresholds", "backend.evaluation.stats", "backend.evaluation.statistics"},
+    "backend.evaluation.rating_spec": set(),
+    "backend.evaluation.ratings": {"backend.evaluation.ratings", "backend.evaluation.rating_spec"}
+    | {f"backend.evaluation.ratings_{part}" for part in ("choices", "newton", "check")},
+    "backend.evaluation.pairing": {"backend.evaluation.ratings", "backend.evaluation.ratings_choices"},
+    "backend.evaluation.ratings_choices": set(),
+    "backend.evaluation.ratings_newton": {"backend.evaluation.ratings_choices"},
+    "backend.evaluation.ratings_check": {"backend.evaluation.ratings_choices"},
     "backend.state": COMMON | {"backend.state"},
     "backend.fleet": COMMON | {"backend.fleet", "backend.state"},
     "backend.registry": COMMON | {"backend.registry", "backend.state"},

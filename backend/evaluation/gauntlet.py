@@ -18,6 +18,7 @@ from backend.configs import Config
 from backend.errors import NoEvidenceError, UsageError
 from backend.evaluation import openings
 from backend.evaluation.match_record import MatchRecord, Tally
+from backend.evaluation.rating_history import publish
 from backend.evaluation.records import Records
 from backend.evaluation.statistics import chance, clopper_pearson, wilson
 from backend.paths import Paths
@@ -164,6 +165,7 @@ def gauntlet(
             for name in settings.opponents
         ]
         records.end_run(run_id, sum(result.games for result in tallies))
+    publish(paths, config.key)
     for result in tallies:
         if result.games == 0:
             raise NoEvidenceError(f"all {result.crashes} games crashed", where=result.opponent, hint="see the log")

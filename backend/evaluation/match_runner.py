@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,17 +45,33 @@ def match_generator(seed: int, slot: MatchSlot) -> np.random.Generator:
 
 
 class MatchRunner:
-    """Matches of one run; a task is a :class:`MatchSlot`, a result the slot with its :class:`MatchRecord`."""
+    """Matches of one run; a task is a :class:`MatchSlot`, a result the slot with its :class:`MatchRecord`.
 
-    def __init__(self, settings: GauntletSettings) -> None:
+    Args:
+        players: where others are at hand already: the candidate under its name or file, opponents under their names.
+        digests: SHA-256 of the opponents that are models, by name.
+    """
+
+    def __init__(
+        self,
+        settings: GauntletSettings,
+        players: Mapping[str, Player] | None = None,
+        digests: Mapping[str, str] | None = None,
+    ) -> None:
         candidate, config = settings.candidate, settings.config
         self._settings = settings
         self._rules = load(config)
         self._cap = move_cap(config)
-        self._candidate = make_player(candidate.name, config, model=candidate.model, simulations=candidate.simulations)
+        if players is None:
+            self._candidate = make_player(
+                candidate.name, config, model=candidate.model, simulations=candidate.simulations
+            )
+            players = {name: make_player(name, config) for name in settings.opponents}
+        else:
+            self._candidate = players[candidate.model or candidate.name]
         if candidate.sha256 and candidate.sha256[:16] not in self._candidate.identity:
             raise UnverifiedError("the checkpoint has changed since the run began", where=str(candidate.model))
-        self._opponents: dict[str, Player] = {name: make_player(name, config) for name in settings.opponents}
+        self._opponents, self._digests = players, digests or {}
         self._matches: list[_Match] = []
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -130,7 +147,10 @@ class MatchRunner:
         live, rules, candidate = match.live, self._rules, self._settings.candidate
         termination: Termination = "crash" if match.crashed else "natural" if live.over else "cap"
         seats = tuple(
-            MatchSeat(self._player(match, seat).identity, candidate.sha256 if seat == match.slot.seat else None)
+            MatchSeat(
+                self._player(match, seat).identity,
+                candidate.sha256 if seat == match.slot.seat else self._digests.get(match.slot.opponent),
+            )
             for seat in range(1, rules.players + 1)
         )
         natural = termination == "natural"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -346,6 +346,32 @@ def stored_runs(path: Path) -> Iterator[tuple[str, dict[str, Any], list[tuple[st
                 yield run_id, json.loads(spec), [_stored_match(path, *row) for row in rows]
     finally:
         connection.close()
+
+
+def check_matches(path: Path, config: str, look: Callable[[str, MatchRecord], None] | None = None) -> int:
+    """Checks every match of a config: its moves and its identity against their hashes; returns how many there are.
+
+    Args:
+        look: called with the id of each match and the match.
+
+    Raises:
+        UnverifiedError: a match is not what was stored; says which.
+        NotFoundError, LockedError, ResourceError: the file cannot be read.
+    """
+    count = 0
+    connection = open_reader(path)
+    try:
+        with sqlite_errors(path):
+            if "match_games" in tables(connection):
+                query = f"SELECT '', game_id, {', '.join(_MATCH)} FROM match_games WHERE config = ? ORDER BY seq"
+                for row in connection.execute(query, (config,)):
+                    _, match = _stored_match(path, *row)
+                    if look is not None:
+                        look(str(row[1]), match)
+                    count += 1
+    finally:
+        connection.close()
+    return count
 
 
 _MATCH = (

@@ -86,6 +86,7 @@ def merge_model(paths: Paths, config: str, params: Params, folder: Path, reporte
 
 def merge_matches(paths: Paths, config: str, params: Params, folder: Path, reported: Mapping[str, Any]) -> Result:
     """Adds matches to the records, under the runs they were played in."""
+    from backend.evaluation.rating_history import publish
     from backend.evaluation.records import Records, stored_runs
     from backend.registry.store import find
 
@@ -99,6 +100,7 @@ def merge_matches(paths: Paths, config: str, params: Params, folder: Path, repor
                 merged += len(batch)
             if params.get("run") is None:
                 records.end_run(run_id, merged)
+    publish(paths, config)
     label = None
     if reported.get("model_sha256") and paths.registry_db.exists():
         try:

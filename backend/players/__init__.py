@@ -10,16 +10,17 @@ from backend.errors import UsageError
 if TYPE_CHECKING:
     from backend.players.base import Player
 
-BUILT_IN: tuple[str, ...] = ("random", "heuristic")
-"""Players that need no model. ``heuristic:e0.05`` plays a random move with chance 0.05."""
+BUILT_IN: tuple[str, ...] = ("random", "heuristic", "ladder")
+"""Players that need no model. ``heuristic:e0.05`` plays a random move with chance 0.05; ``ladder:32`` searches over
+Heuristic with 32 simulations a decision."""
 
 
 def make_player(name: str, config: Config, *, model: str | None = None, simulations: int | None = None) -> Player:
     """The player that ``name`` describes.
 
     Args:
-        name: ``random``, ``heuristic``, ``heuristic:e<chance>``, ``neural`` (with ``model``), or the path of a
-            checkpoint.
+        name: ``random``, ``heuristic``, ``heuristic:e<chance>``, ``ladder:<simulations>``, ``neural`` (with
+            ``model``), or the path of a checkpoint.
         model: the checkpoint of ``neural``.
         simulations: search simulations a move of a neural player; None is its default.
 
@@ -42,11 +43,21 @@ def make_player(name: str, config: Config, *, model: str | None = None, simulati
             from backend.players.heuristic import HeuristicPlayer
 
             return HeuristicPlayer(rules, _epsilon(name, option))
-        raise UsageError("unknown player", where=name, hint="random, heuristic, heuristic:e0.05, or a checkpoint")
+        if base == "ladder" and option.isdecimal():
+            from backend.players.ladder import make_rung
+
+            return make_rung(rules, int(option))
+        hint = "random, heuristic, heuristic:e0.05, ladder:32, or a checkpoint"
+        raise UsageError("unknown player", where=name, hint=hint)
     path = model if base == "neural" and model else name
     from backend.players.neural import load_player
 
     return load_player(path, config, simulations=simulations)
+
+
+def built_in(name: str) -> bool:
+    """Whether ``name`` is that of a player that needs no model."""
+    return name.partition(":")[0] in BUILT_IN
 
 
 def _epsilon(name: str, option: str) -> float:

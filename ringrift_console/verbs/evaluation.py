@@ -20,6 +20,7 @@ from backend.evaluation.gauntlet import (
     gauntlet as play_gauntlet,
 )
 from backend.paths import Paths
+from backend.players import built_in
 from backend.progress import Progress
 from backend.registry.files import full_path
 from backend.registry.store import find
@@ -54,9 +55,16 @@ def gauntlet(args: argparse.Namespace, paths: Paths) -> int:
 
 def _candidate(args: argparse.Namespace, paths: Paths) -> tuple[Candidate, Config]:
     """Who is to be measured and in which config: a baseline by name, a checkpoint file, or a registered model."""
-    named = config_of(args, required=False)
-    name: str = args.model
-    if name.split(":")[0] in ("random", "heuristic"):
+    return candidate_of(paths, args.model, config_of(args, required=False), args.simulations)
+
+
+def candidate_of(paths: Paths, name: str, named: Config | None, simulations: int | None) -> tuple[Candidate, Config]:
+    """The player that ``name`` means, and its config.
+
+    Raises:
+        UsageError, NotFoundError, SchemaError: there is none, or it is of another config than ``named``.
+    """
+    if built_in(name):
         if named is None:
             raise UsageError("a baseline needs a config", hint="--config hex8_2p")
         return Candidate(name), named
@@ -75,7 +83,7 @@ def _candidate(args: argparse.Namespace, paths: Paths) -> tuple[Candidate, Confi
         raise SchemaError(f"the model is for {config.key}, not {named.key}", where=str(path))
     if label is None:
         label = _label(paths, model.sha256)
-    return Candidate("neural", str(path), model.sha256, label, args.simulations), config
+    return Candidate("neural", str(path), model.sha256, label, simulations), config
 
 
 def _label(paths: Paths, sha256: str) -> str | None:
