@@ -29,6 +29,8 @@ class Plan:
         undo: how to take it back, or why it cannot be.
         warnings: what the operator should know before saying yes.
         revision: revision of the state that the plan was computed from; apply refuses when ``guard`` moved on.
+        table: what speaks for and against it, a heading and its rows, e.g. the criteria of a promotion.
+        typed: what a person at a screen has to type to confirm it; empty where a key is enough.
         guard: the rows this plan depends on with the state they had, e.g. ``{"job 01H..": "running"}``.
     """
 
@@ -42,6 +44,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     revision: int = 0
     guard: dict[str, str] = field(default_factory=dict)
+    table: tuple[tuple[str, ...], ...] = ()
+    typed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -50,4 +54,5 @@ class Plan:
     def from_json(cls, value: dict[str, Any]) -> Plan:
         changes = tuple(Change(**change) for change in value.get("changes", ()))
         tuples = {name: tuple(value.get(name, ())) for name in ("steps", "warnings")}
-        return cls(**(value | tuples | {"changes": changes}))
+        table = tuple(tuple(row) for row in value.get("table", ()))
+        return cls(**(value | tuples | {"changes": changes, "table": table}))

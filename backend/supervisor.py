@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from backend.errors import LockedError, RefusedError, RingRiftError
+from backend.errors import LockedError, NoEvidenceError, RefusedError, RingRiftError
 from backend.fleet import reading
 from backend.fleet.hosts import load_hosts
 from backend.fleet.watch import Watch
@@ -54,6 +54,10 @@ HANDLERS: dict[str, str] = {
     "hosts.reload": "backend.fleet.reload:apply_reload",
     "hosts.undrain": "backend.fleet.plans:apply_undrain",
     "registry.archive": "backend.registry.archive:apply_archive",
+    "registry.promote": "backend.registry.promotion:apply_promote",
+    "registry.reject": "backend.registry.reject:apply_reject",
+    "registry.restore": "backend.registry.archive:apply_restore",
+    "registry.rollback": "backend.registry.rollback:apply_rollback",
 }
 """Who carries out an operation: async ``(paths, plan, store) -> result``, which may be called again after a crash."""
 
@@ -62,6 +66,7 @@ GUARDS: dict[str, str] = {
     "hosts": "backend.fleet.reload:guard_hosts",
     "job": "backend.jobs.plans:guard_job",
     "model": "backend.supervisor:guard_model",
+    "production": "backend.registry.promotion:guard_production",
 }
 """Who tells the present state of a row that a plan depends on, by the first word of its name in ``Plan.guard``."""
 
@@ -213,10 +218,10 @@ class Supervisor:
             if reference is None:
                 raise RefusedError("nobody here carries that out", where=plan.action, hint="use the newer program")
             result = await _function(reference)(self.paths, plan, store)
-        except (RefusedError, LockedError) as error:
-            await store.end_operation(name, "refused", error=error.line())
+        except (RefusedError, NoEvidenceError, LockedError) as error:
+            await store.end_operation(name, "refused", error=error.line(), result={"exit": int(error.exit_code)})
         except RingRiftError as error:
-            await store.end_operation(name, "failed", error=error.line())
+            await store.end_operation(name, "failed", error=error.line(), result={"exit": int(error.exit_code)})
         except Exception as error:  # a bug in a handler, or a damaged row: this operation fails, the others go on
             log.exception("operation %s failed", name)
             await store.end_operation(name, "failed", error=f"{type(error).__name__}: {error}")

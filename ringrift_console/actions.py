@@ -21,7 +21,7 @@ class Tier(IntEnum):
 
     READ = 0  # changes nothing
     PLAN = 1  # a plan dialog, Cancel is the default
-    NAMED = 2  # a plan dialog, answered by typing the object's name
+    NAMED = 2  # a plan dialog, answered by typing the object's name; a plan may ask for that by itself
 
 
 Scope = Literal["global", "move", "list", "pulse", "hosts", "jobs", "models", "log"]
@@ -163,6 +163,34 @@ def _can_archive(snapshot: Snapshot, subject: str | None) -> str | None:
     return "it is archived already" if model.stage == "archived" else None
 
 
+def _can_promote(snapshot: Snapshot, subject: str | None) -> str | None:
+    model = find_model(snapshot, subject)
+    if model is None:
+        return "no model is selected"
+    return None if model.stage in ("development", "staging") else f"a model that is {model.stage} is not promoted"
+
+
+def _can_roll_back(snapshot: Snapshot, subject: str | None) -> str | None:
+    model = find_model(snapshot, subject)
+    if model is None:
+        return "no model is selected"
+    return None if model.stage == "production" else "only a production model can be rolled back from"
+
+
+def _can_restore(snapshot: Snapshot, subject: str | None) -> str | None:
+    model = find_model(snapshot, subject)
+    if model is None:
+        return "no model is selected"
+    return None if model.stage in ("archived", "rejected") else f"a model that is {model.stage} needs no restoring"
+
+
+def _can_reject(snapshot: Snapshot, subject: str | None) -> str | None:
+    model = find_model(snapshot, subject)
+    if model is None:
+        return "no model is selected"
+    return None if model.stage in ("development", "staging") else f"a model that is {model.stage} cannot be rejected"
+
+
 CONFIG = (
     Param("--config", "config key, e.g. hex8_2p", metavar="KEY"),
     Param("--board-type", "board: square8 square19 hex8 hexagonal", aliases=("--board",), metavar="BOARD"),
@@ -173,6 +201,8 @@ DRY_RUN = Param("--dry-run", "print the plan and change nothing", type="flag")
 WAIT = Param("--wait", "stay until it has ended and exit with its outcome", type="flag")
 HOST = Param("host", "name in hosts.yaml", metavar="HOST")
 HOSTS_FILE = Param("--hosts", "hosts file to use; default RINGRIFT_HOSTS, else the root's", type="path", metavar="FILE")
+MODEL = Param("model", "label, SHA-256 or the start of one", metavar="MODEL")
+REASON = Param("--reason", "why, in words; kept for ever", metavar="TEXT")
 SEED = Param("--seed", "seed of all random choices", type="int", metavar="N")
 
 _RULES = "ringrift_console.verbs.rules"
@@ -590,30 +620,130 @@ ACTIONS: tuple[Action, ...] = (
         "Everything known of one model",
         "details",
         verb=("registry", "info"),
-        params=(Param("model", "label, SHA-256 or the start of one", metavar="MODEL"), JSON),
+        params=(MODEL, JSON),
         run=f"{_REGISTRY}:info",
         key="d",
         scope="models",
         available=_needs_model,
     ),
     Action(
-        "registry.archive",
-        "Move a model into the archive",
-        "archive…",
-        verb=("registry", "archive"),
+        "registry.promote",
+        "Promote a model to the next stage, if its criteria are met",
+        "promote…",
+        verb=("registry", "promote"),
         params=(
-            Param("model", "label, SHA-256 or the start of one", metavar="MODEL"),
+            MODEL,
+            Param("--stage", "staging or production", aliases=("--to",), default="production", metavar="STAGE"),
+            Param("--override", "promote against the evidence, for this reason; shown for ever", metavar="REASON"),
             Param("--reason", "why, in words; kept for ever", metavar="TEXT"),
             WAIT,
             DRY_RUN,
             JSON,
         ),
+        run=f"{_REGISTRY}:promote",
+        plan="backend.registry.promotion:plan_promote",
+        key="P",
+        scope="models",
+        tier=Tier.PLAN,
+        available=_can_promote,
+    ),
+    Action(
+        "registry.rollback",
+        "Put the production model before this one back, and archive this one",
+        "rollback…",
+        verb=("registry", "rollback"),
+        params=(
+            Param("--config", "config key, e.g. hex8_2p", required=True, metavar="KEY"),
+            Param("--to", "go back to this model; default the last sound one", metavar="MODEL"),
+            Param("--reason", "why, in words; kept for ever", metavar="TEXT"),
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_REGISTRY}:rollback",
+        plan="backend.registry.rollback:plan_rollback",
+        key="B",
+        scope="models",
+        tier=Tier.PLAN,
+        available=_can_roll_back,
+    ),
+    Action(
+        "registry.archive",
+        "Move a model into the archive",
+        "archive…",
+        verb=("registry", "archive"),
+        params=(MODEL, REASON, WAIT, DRY_RUN, JSON),
         run=f"{_REGISTRY}:archive",
-        plan="backend.registry.plans:plan_archive",
+        plan="backend.registry.archive:plan_archive",
         key="A",
         scope="models",
         tier=Tier.PLAN,
         available=_can_archive,
+    ),
+    Action(
+        "registry.restore",
+        "Bring an archived or rejected model back to development",
+        "restore…",
+        verb=("registry", "restore"),
+        params=(MODEL, REASON, WAIT, DRY_RUN, JSON),
+        run=f"{_REGISTRY}:restore",
+        plan="backend.registry.archive:plan_restore",
+        key="R",
+        scope="models",
+        tier=Tier.PLAN,
+        available=_can_restore,
+    ),
+    Action(
+        "registry.reject",
+        "Reject a model: it is not to be promoted",
+        "reject…",
+        verb=("registry", "reject"),
+        params=(MODEL, REASON, WAIT, DRY_RUN, JSON),
+        run=f"{_REGISTRY}:reject",
+        plan="backend.registry.reject:plan_reject",
+        key="X",
+        scope="models",
+        tier=Tier.PLAN,
+        available=_can_reject,
+    ),
+    Action(
+        "registry.history",
+        "What was in production when, with every decision",
+        verb=("registry", "history"),
+        params=(
+            Param("--config", "config key, e.g. hex8_2p", required=True, metavar="KEY"),
+            Param("--on", "only what was in production at this time, ISO", metavar="DATE"),
+            JSON,
+        ),
+        run=f"{_REGISTRY}:history",
+    ),
+    Action(
+        "registry.compare",
+        "Two models side by side",
+        verb=("registry", "compare"),
+        params=(
+            Param("first", "label, SHA-256 or the start of one", metavar="A"),
+            Param("second", "label, SHA-256 or the start of one", metavar="B"),
+            JSON,
+        ),
+        run=f"{_REGISTRY}:compare",
+    ),
+    Action(
+        "registry.export",
+        "Copy a model's file out of the registry, verified, with its checksum",
+        verb=("registry", "export"),
+        params=(
+            MODEL,
+            Param("--output", "file to write", type="path", aliases=("-o",), required=True, metavar="F.pth"),
+        ),
+        run=f"{_REGISTRY}:export",
+    ),
+    Action(
+        "audit.verify",
+        "Check that the registry's audit log is what was written",
+        verb=("audit", "verify"),
+        params=(JSON,),
+        run=f"{_REGISTRY}:verify_audit",
     ),
     # ratings
     Action(

@@ -22,8 +22,9 @@ _TYPES = {"str": str, "int": int, "float": float, "path": str}
 _GROUPS = {
     "hosts": "machines: list, show, probe, enrol, bootstrap, drain, undrain, shell",
     "jobs": "jobs: submit, list, show, follow, cancel, retry",
+    "audit": "the registry's log of changes: verify",
+    "registry": "models: list, info, compare, history, promote, rollback, archive, restore, reject, export",
     "ratings": "Elo: list, history, verify",
-    "registry": "models: list, info, archive",
     "rules": "the game: replay, bench, play, record",
 }
 

@@ -67,7 +67,7 @@ class PlanDialog(Dialog):
         self.action = action
         self.plan = plan
         self.params = params
-        self.name_to_type = subject if action.tier is Tier.NAMED else None
+        self.name_to_type = plan.typed or (subject if action.tier is Tier.NAMED else None)
         self.moved = ""
         self._opened = 0.0
         self._checking = False

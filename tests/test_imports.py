@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 # What a package may import of ours. A longer prefix wins over a shorter one.
 COMMON = {
     "backend.errors", "backend.configs", "backend.paths", "backend.atomic", "backend.locks", "backend.progress",
-    "backend.thresholds", "backend.snapshot", "backend.plans", "backend.databases", "backend.pool", "backend.text",
+    "backend.thresholds", "backend.snapshot", "backend.plans", "backend.crash", "backend.databases",
+    "backend.pool", "backend.text",
 }  # fmt: skip
 ALLOWED: dict[str, set[str]] = {
     "backend": COMMON,
@@ -36,6 +37,10 @@ ALLOWED: dict[str, set[str]] = {
     "backend.state": COMMON | {"backend.state"},
     "backend.fleet": COMMON | {"backend.fleet", "backend.state"},
     "backend.registry": COMMON | {"backend.registry", "backend.state"},
+    **{
+        f"backend.registry.{name}": COMMON | {"backend.registry", "backend.state", "backend.evaluation"}
+        for name in ("promotion", "history", "policy_facts")  # what judges by match records
+    },
     "backend.jobs": COMMON
     | {"backend.jobs", "backend.state", "backend.fleet", "backend.registry", "backend.training", "backend.evaluation"},
     "backend.jobs.agent": set(),

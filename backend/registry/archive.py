@@ -1,24 +1,36 @@
-"""Moving a model into the archive, step by step, so that it may be killed and repeated at any point."""
+"""Into the archive and back: the file with a manifest beside it, then the stage; each may be killed and repeated.
+
+An archived file lies at ``models/archive/<YYYYMM>/<folder>/<model>_v<N>_<sha8>.pth``. Nothing is ever deleted.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.atomic import write_json
+from backend.crash import crash_point
 from backend.errors import LockedError, NotFoundError, RefusedError, UnverifiedError
 from backend.paths import Paths
-from backend.plans import Plan
-from backend.registry.files import full_path, move
+from backend.plans import Change, Plan
+from backend.registry.changes import Author, Decision, set_path
+from backend.registry.files import full_path, move, registered_path, stored_path
 from backend.registry.hashing import sha256_file, sidecar_path, write_sidecar
-from backend.registry.plans import PROTECTED
+from backend.registry.outbox import publish
 from backend.registry.schema import writing
+from backend.registry.stages import TRANSITIONS
 from backend.registry.store import find
+from backend.registry.switch import Planned, change_stage, protected, was_done
+from backend.snapshot import ModelRow
 
 if TYPE_CHECKING:
     from backend.state.store import StateStore
+
+FOLDERS = ("iter_checkpoints", "low_elo", "duplicates", "aged_out", "manual")
+"""Folders of a month, by why a model was archived; the first four are the contract's."""
 
 
 def manifest_path(target: Path) -> Path:
@@ -26,88 +38,212 @@ def manifest_path(target: Path) -> Path:
     return target.with_name(target.name + ".json")
 
 
-async def apply_archive(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:
-    """Carries out a plan of :func:`backend.registry.plans.plan_archive`; does what is left of it when repeated.
+def archive_place(paths: Paths, row: ModelRow, folder: str) -> str:
+    """Where a model's file goes when it is archived this month, as the registry stores it."""
+    month = datetime.now(UTC).strftime("%Y%m")
+    name = f"{row.model_id}_v{row.version}_{row.sha256[:8]}{Path(row.path).suffix or '.pth'}"
+    return stored_path(paths, paths.archive / month / folder / name)
 
-    Adds the event MODEL_ARCHIVED, once a model and archived place.
 
-    Returns:
-        ``{"model", "stage", "path", "file_moved"}``.
+def is_archived_place(paths: Paths, stored: str) -> bool:
+    """Whether a stored path lies in the archive."""
+    return full_path(paths, stored).is_relative_to(paths.archive)
+
+
+async def plan_archive(paths: Paths, *, model: str, reason: str | None = None) -> Plan:
+    """What archiving a model by hand will do.
 
     Raises:
-        RefusedError: the model has been promoted since the plan was made.
-        LockedError: the model has changed otherwise since then.
+        NotFoundError: there is no such model.
+        RefusedError: it is protected, or archived already.
+    """
+    return await asyncio.to_thread(_plan_archive, paths, model, reason or "archived by hand", "manual")
+
+
+def _plan_archive(paths: Paths, model: str, reason: str, folder: str) -> Plan:
+    row = find(paths, model)
+    why = protected(paths).get(row.label)
+    if why:
+        raise RefusedError(f"protected from archiving: {why}", where=row.label)
+    if "archived" not in TRANSITIONS.get(row.stage, ()):
+        raise RefusedError(f"a model that is {row.stage} cannot be archived", where=row.label)
+    target = archive_place(paths, row, folder)
+    moved = (Change(f"file of {row.label}", row.path, target),) if row.present else ()
+    missing = () if row.present else (f"its file is missing at {row.path}; only the registry will change",)
+    return Plan(
+        action="registry.archive",
+        title=f"Archive {row.label}",
+        params=_params(row) | {"to": target, "reason": reason},
+        changes=(Change(row.label, row.stage, "archived"), *moved),
+        steps=(
+            "write a manifest beside the new place: hash, stage, reason, how to restore",
+            "check the file's SHA-256 and move it with its checksum",
+            "stage, path, audit entry and event in one transaction",
+        ),
+        command=shlex.join(["ringrift", "registry", "archive", row.label, "--reason", reason]),
+        undo=f"ringrift registry restore {row.label}",
+        warnings=missing,
+        guard={f"model {row.label}": row.stage},
+    )
+
+
+def _params(row: ModelRow) -> dict[str, Any]:
+    return {"model": row.label, "sha256": row.sha256, "stage": row.stage, "from": row.path}
+
+
+async def apply_archive(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:
+    """Carries out a plan of :func:`plan_archive`; does what is left of it when repeated.
+
+    Raises:
+        RefusedError: the model is protected now.
+        LockedError: it has changed otherwise since the plan was made.
         UnverifiedError: the file is not the one that was registered; nothing was moved.
     """
-    done = await asyncio.to_thread(archive, paths, plan.params)
-    payload = {name: plan.params[name] for name in ("sha256", "stage", "reason")} | {"path": done["path"]}
-    key = f"archive {plan.params['sha256']} {plan.params['to']}"
-    await store.add_event("MODEL_ARCHIVED", plan.params["model"], payload, key=key)
+    author = Author(await store.operator(), store.own_operation())
+    done = await asyncio.to_thread(archive, paths, plan.params, author)
+    await publish(paths, store)
     return done
 
 
-def archive(paths: Paths, params: dict[str, Any]) -> dict[str, Any]:
-    """:func:`apply_archive`, blocking; ``params`` are those of the plan."""
-    label, sha256, target = params["model"], params["sha256"], full_path(paths, params["to"])
-    row = find(paths, label)
-    if row.stage == "archived" and row.path == params["to"]:
-        return {"model": label, "stage": "archived", "path": row.path, "file_moved": target.is_file()}
-    if row.stage in PROTECTED:
-        raise RefusedError(f"a {row.stage} model is protected from archiving", where=label)
-    if row.stage != params["stage"] or row.sha256 != sha256 or row.path != params["from"]:
-        raise LockedError("the model has changed since the plan was made", where=label, hint="plan it again")
-    moved = _move(paths, params, target)
-    _record(paths, params, stored=params["to"] if moved else params["from"])
-    return {"model": label, "stage": "archived", "path": params["to"] if moved else params["from"], "file_moved": moved}
+def archive(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, Any]:
+    """:func:`apply_archive` without the event; ``params`` are those of the plan, with ``record`` where a policy has
+    one. Returns the event's payload."""
+    done = was_done(paths, author.operation)
+    if done is not None:
+        return done
+    row = find(paths, str(params["model"]))
+    why = protected(paths).get(row.label)
+    if why:
+        raise RefusedError(f"protected from archiving: {why}", where=row.label)
+    if row.stage != params["stage"] or row.sha256 != params["sha256"] or row.path != params["from"]:
+        raise LockedError("the model has changed since the plan was made", where=row.label, hint="plan it again")
+    moved = put_away(paths, row, str(params["to"]), str(params["reason"]))
+    crash_point("archive.moved")
+    decision = Decision("archive", str(params["reason"]), record=dict(params.get("record") or {}))
+    stored = str(params["to"]) if moved else row.path
+    done = change_stage(paths, Planned(row.label, row.sha256, row.stage), "archived", decision, author, stored=stored)
+    crash_point("archive.committed")
+    return done
 
 
-def _move(paths: Paths, params: dict[str, Any], target: Path) -> bool:
-    """Moves the file, unless that was done before; False when there is no file to move."""
-    source, sha256 = full_path(paths, params["from"]), params["sha256"]
+def put_away(paths: Paths, row: ModelRow, to: str, reason: str) -> bool:
+    """Moves a model's file into the archive with its manifest, unless that was done before.
+
+    Returns:
+        False when there is no file to move.
+
+    Raises:
+        UnverifiedError: it is not the file that was registered; nothing was moved.
+    """
+    source, target = full_path(paths, row.path), full_path(paths, to)
     at = source if source.is_file() else target if target.is_file() else None
     if at is None:
         return False
-    if sha256_file(at) != sha256:
+    if sha256_file(at) != row.sha256:
         raise UnverifiedError("the file is not the one that was registered", where=str(at), hint="nothing was moved")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(
         manifest_path(target),
         {
-            "model": params["model"],
-            "sha256": sha256,
+            "model": row.label,
+            "config": row.config,
+            "sha256": row.sha256,
             "size_bytes": at.stat().st_size,
-            "stage": params["stage"],
-            "reason": params["reason"],
-            "planned_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "original_path": params["from"],
-            "archived_path": params["to"],
-            "restore": f"Move the file back to {params['from']} and set the model's stage to development.",
+            "stage": row.stage,
+            "reason": reason,
+            "rating": row.metadata.get("rating"),
+            "archived_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "original_path": row.path,
+            "archived_path": to,
+            "restore": f"ringrift registry restore {row.label}",
         },
     )
+    crash_point("archive.manifest")
     if at == source:
-        move(source, target, sha256)
-    write_sidecar(target, sha256)
+        move(source, target, row.sha256)
+    write_sidecar(target, row.sha256)
     sidecar_path(source).unlink(missing_ok=True)
     return True
 
 
-def _record(paths: Paths, params: dict[str, Any], stored: str) -> None:
-    key = (params["model_id"], params["version"])
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+def put_away_archived(paths: Paths, label: str, folder: str, reason: str) -> str | None:
+    """Moves the file of a model whose stage is archived already; returns the new place, None when there is none."""
+    row = find(paths, label)
+    if row.stage != "archived" or is_archived_place(paths, row.path):
+        return None
+    to = archive_place(paths, row, folder)
+    if not put_away(paths, row, to, reason):
+        return None
     with writing(paths.registry_db) as db:
-        changed = db.execute(
-            "UPDATE versions SET stage = 'archived', file_path = ?, updated_at = ?"
-            " WHERE model_id = ? AND version = ? AND stage = ?",
-            (stored, now, *key, params["stage"]),
-        ).rowcount
-        if changed != 1:
-            known = db.execute("SELECT stage FROM versions WHERE model_id = ? AND version = ?", key).fetchone()
-            if known is None:
-                raise NotFoundError("no such model", where=params["model"])
-            raise LockedError(f"the model is {known['stage']} now", where=params["model"], hint="plan it again")
-        db.execute("UPDATE artifacts SET path = ? WHERE model_id = ? AND version = ?", (stored, *key))
-        db.execute(
-            "INSERT INTO stage_transitions (model_id, version, from_stage, to_stage, reason, transitioned_by,"
-            " transitioned_at) VALUES (?,?,?,'archived',?,?,?)",
-            (*key, params["stage"], params["reason"], "operator", now),
-        )
+        set_path(db, row, to)
+    return to
+
+
+async def plan_restore(paths: Paths, *, model: str, reason: str | None = None) -> Plan:
+    """What bringing an archived or rejected model back to development will do.
+
+    Raises:
+        NotFoundError: there is no such model, or its file is nowhere.
+        RefusedError: it is neither archived nor rejected.
+        UnverifiedError: its file is not the one that was registered.
+    """
+    return await asyncio.to_thread(_plan_restore, paths, model, reason or "restored by hand")
+
+
+def _plan_restore(paths: Paths, model: str, reason: str) -> Plan:
+    row = find(paths, model)
+    if row.stage not in ("archived", "rejected"):
+        raise RefusedError(f"a model that is {row.stage} needs no restoring", where=row.label)
+    if not row.present:
+        raise NotFoundError("the model's file is missing", where=row.path, hint="bring it back from a host or a backup")
+    to = restored_place(paths, row)
+    return Plan(
+        action="registry.restore",
+        title=f"Restore {row.label}",
+        params=_params(row) | {"to": to, "reason": reason},
+        changes=(
+            Change(row.label, row.stage, "development"),
+            *((Change(f"file of {row.label}", row.path, to),) if to != row.path else ()),
+        ),
+        steps=("check the file's SHA-256 and move it back", "stage, path, audit entry and event in one transaction"),
+        command=shlex.join(["ringrift", "registry", "restore", row.label, "--reason", reason]),
+        undo=f"ringrift registry archive {row.label}",
+        guard={f"model {row.label}": row.stage},
+    )
+
+
+def restored_place(paths: Paths, row: ModelRow) -> str:
+    """Where a restored model lies: its registered place when it comes from the archive, else where it is."""
+    if not is_archived_place(paths, row.path):
+        return row.path
+    return stored_path(paths, registered_path(paths, row.model_id, row.version, row.sha256))
+
+
+async def apply_restore(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:
+    """Carries out a plan of :func:`plan_restore`; does what is left of it when repeated."""
+    author = Author(await store.operator(), store.own_operation())
+    done = await asyncio.to_thread(restore, paths, plan.params, author)
+    await publish(paths, store)
+    return done
+
+
+def restore(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, Any]:
+    """:func:`apply_restore` without the event; returns the event's payload."""
+    done = was_done(paths, author.operation)
+    if done is not None:
+        return done
+    source, target, sha256 = full_path(paths, params["from"]), full_path(paths, params["to"]), str(params["sha256"])
+    at = source if source.is_file() else target
+    if sha256_file(at) != sha256:
+        raise UnverifiedError("the file is not the one that was registered", where=str(at), hint="nothing was moved")
+    if at == source and source != target:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        move(source, target, sha256)
+        crash_point("restore.moved")
+    if source != target:
+        write_sidecar(target, sha256)
+        sidecar_path(source).unlink(missing_ok=True)
+        manifest_path(source).unlink(missing_ok=True)
+    model = Planned(str(params["model"]), sha256, str(params["stage"]))
+    decision = Decision("restore", str(params["reason"]))
+    return change_stage(paths, model, "development", decision, author, stored=str(params["to"]))

@@ -94,14 +94,25 @@ def move(source: Path, target: Path, sha256: str) -> None:
                 raise
             renamed = False
     if not renamed:
-        _copy(source, target)
-        if sha256_file(target) != sha256:
-            target.unlink()
-            raise UnverifiedError("the file changed while it was moved", where=str(source), hint="try again")
+        copy_verified(source, target, sha256)
         target.chmod(0o444)
         source.unlink()
     fsync_dir(target.parent)
     fsync_dir(source.parent)
+
+
+def copy_verified(source: Path, target: Path, sha256: str) -> None:
+    """Copies a file with its checksum beside it.
+
+    Raises:
+        UnverifiedError: the bytes that arrived are not those of ``sha256``; nothing is left.
+        ResourceError: the disk is full.
+    """
+    _copy(source, target)
+    if sha256_file(target) != sha256:
+        target.unlink()
+        raise UnverifiedError("the file changed while it was copied", where=str(source), hint="try again")
+    write_sidecar(target, sha256)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -16,17 +16,6 @@ from backend.errors import SchemaError
 
 BUSY_SECONDS = 10.0
 
-STAGES: tuple[str, ...] = ("development", "staging", "production", "archived", "rejected")
-
-TRANSITIONS: dict[str, tuple[str, ...]] = {
-    "development": ("staging", "archived", "rejected"),
-    "staging": ("production", "development", "archived", "rejected"),
-    "production": ("archived", "staging"),
-    "archived": ("development",),
-    "rejected": ("development",),
-}
-"""Stages that a model may go to from each stage (the ai-service's own table)."""
-
 REFERENCE_COLUMNS: dict[str, tuple[str, ...]] = {
     "models": ("model_id", "name", "description", "model_type", "created_at", "updated_at"),
     "versions": (
@@ -80,6 +69,30 @@ _DDL = (
         config TEXT NOT NULL, path TEXT NOT NULL, size_bytes INTEGER NOT NULL, architecture TEXT,
         encoder_version TEXT, data_digest TEXT, parent_sha256 TEXT, metadata_json TEXT NOT NULL,
         registered_at TEXT NOT NULL, UNIQUE(model_id, version))""",
+    """CREATE TABLE IF NOT EXISTS pointers (
+        config TEXT PRIMARY KEY, label TEXT NOT NULL, sha256 TEXT NOT NULL, previous TEXT, revision INTEGER NOT NULL,
+        moved_by TEXT NOT NULL, moved_at TEXT NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS pointer_moves (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, config TEXT NOT NULL, revision INTEGER NOT NULL, action TEXT NOT NULL,
+        from_label TEXT, from_sha256 TEXT, to_label TEXT NOT NULL, to_sha256 TEXT NOT NULL, reason TEXT NOT NULL,
+        by TEXT NOT NULL, at TEXT NOT NULL, operation TEXT NOT NULL UNIQUE, UNIQUE(config, revision))""",
+    """CREATE TABLE IF NOT EXISTS decisions (
+        operation TEXT PRIMARY KEY, at TEXT NOT NULL, by TEXT NOT NULL, action TEXT NOT NULL, config TEXT,
+        model TEXT NOT NULL, sha256 TEXT NOT NULL, from_stage TEXT NOT NULL, to_stage TEXT NOT NULL,
+        outcome TEXT NOT NULL, override TEXT, reason TEXT NOT NULL, record TEXT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS decisions_by_model ON decisions(sha256)",
+    """CREATE TABLE IF NOT EXISTS audit (
+        seq INTEGER PRIMARY KEY, at TEXT NOT NULL, type TEXT NOT NULL, subject TEXT NOT NULL, by TEXT NOT NULL,
+        operation TEXT NOT NULL, payload TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL UNIQUE)""",
+    """CREATE TABLE IF NOT EXISTS outbox (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, subject TEXT NOT NULL, payload TEXT NOT NULL,
+        operation TEXT NOT NULL UNIQUE, published_at TEXT)""",
+    *(
+        f"CREATE TRIGGER IF NOT EXISTS {table}_never_{what.lower()} BEFORE {what} ON {table}"
+        f" BEGIN SELECT RAISE(ABORT, '{table}: rows are only ever added'); END"
+        for table in ("pointer_moves", "decisions", "audit")
+        for what in ("UPDATE", "DELETE")
+    ),
 )
 
 

@@ -15,17 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from backend.configs import CONFIGS, Config
+from backend.configs import Config
 from backend.errors import NotFoundError, UsageError
 from backend.paths import Paths
 from backend.registry.files import full_path, place, registered_path, remove_leftovers, stored_path
 from backend.registry.hashing import sha256_file
+from backend.registry.rows import is_file, json_of, read_rows, time_of
 from backend.registry.schema import reading, writing
 from backend.snapshot import ModelRow
 
 _LABEL = re.compile(r"^(?P<model>.+):v?(?P<version>\d+)$")
 _SHA_PREFIX = re.compile(r"^[0-9a-f]{6,64}$")
-_CONFIG_KEYS = frozenset(config.key for config in CONFIGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,87 +208,7 @@ def _insert(
 def model_rows(paths: Paths) -> tuple[ModelRow, ...]:
     """:meth:`Registry.model_rows`, blocking."""
     with reading(paths.registry_db) as db:
-        return () if db is None else _rows(db, paths)
-
-
-def _rows(db: sqlite3.Connection, paths: Paths, where: str = "", values: tuple[Any, ...] = ()) -> tuple[ModelRow, ...]:
-    tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if "versions" not in tables:
-        return ()
-    if "artifacts" in tables:
-        ours = "a.config, a.architecture, a.parent_sha256, a.metadata_json"
-        join = "LEFT JOIN artifacts a ON a.model_id = v.model_id AND a.version = v.version"
-    else:
-        ours, join = "NULL AS config, NULL AS architecture, NULL AS parent_sha256, NULL AS metadata_json", ""
-    since = "NULL"
-    if "stage_transitions" in tables:
-        since = (
-            "(SELECT t.transitioned_at FROM stage_transitions t WHERE t.model_id = v.model_id"
-            " AND t.version = v.version ORDER BY t.id DESC LIMIT 1)"
-        )
-    found = db.execute(
-        f"SELECT v.*, {ours}, {since} AS stage_since FROM versions v {join} {where} ORDER BY v.id DESC", values
-    )
-    return tuple(_model_row(row, paths) for row in found)
-
-
-def _model_row(row: sqlite3.Row, paths: Paths) -> ModelRow:
-    training = _json(row["training_config_json"])
-    metadata = _json(row["metadata_json"])
-    return ModelRow(
-        model_id=row["model_id"],
-        version=int(row["version"]),
-        sha256=row["file_hash"] or "",
-        config=row["config"] or _config_of_training(training),
-        stage=row["stage"],
-        path=row["file_path"],
-        size=int(row["file_size_bytes"] or 0),
-        created_at=_time(row["created_at"]) or datetime.fromtimestamp(0, UTC),
-        parent=row["parent_sha256"] or _text(training.get("parent_model_id")),
-        architecture=row["architecture"] or _text(training.get("architecture")),
-        metadata=metadata or {"training": training},
-        stage_since=_time(row["stage_since"]),
-        present=_is_file(full_path(paths, row["file_path"])),
-    )
-
-
-def _text(value: object) -> str | None:
-    """A value of a foreign row where a text belongs."""
-    return value if isinstance(value, str) else None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long, a folder that nobody may enter
-        return False
-
-
-def _config_of_training(training: dict[str, Any]) -> str | None:
-    """The config of a row that the ai-service wrote: only its ``extra_config`` names it."""
-    extra = training.get("extra_config")
-    if not isinstance(extra, dict):
-        return None
-    key = f"{extra.get('board_type')}_{extra.get('num_players')}p"
-    return key if key in _CONFIG_KEYS else None
-
-
-def _json(text: str | None) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _time(text: str | None) -> datetime | None:
-    """An ISO time as aware UTC; one without a zone, as the ai-service writes them, was local time."""
-    if not text:
-        return None
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        return None
+        return () if db is None else read_rows(db, paths)
 
 
 def find(paths: Paths, text: str) -> ModelRow:
@@ -308,15 +228,15 @@ def find(paths: Paths, text: str) -> ModelRow:
 def _matches(db: sqlite3.Connection, paths: Paths, text: str) -> tuple[ModelRow, ...]:
     label = _LABEL.match(text)
     if label:
-        return _rows(db, paths, "WHERE v.model_id = ? AND v.version = ?", (label["model"], int(label["version"])))
+        return read_rows(db, paths, "WHERE v.model_id = ? AND v.version = ?", (label["model"], int(label["version"])))
     if _SHA_PREFIX.match(text.lower()):
-        found = _rows(db, paths, "WHERE v.file_hash >= ? AND v.file_hash < ?", (text.lower(), text.lower() + "g"))
+        found = read_rows(db, paths, "WHERE v.file_hash >= ? AND v.file_hash < ?", (text.lower(), text.lower() + "g"))
         if found:
             return found
     file = Path(text)
-    if _is_file(file):
-        return _rows(db, paths, "WHERE v.file_hash = ?", (sha256_file(file),))
-    return _rows(db, paths, "WHERE v.model_id = ?", (text,))
+    if is_file(file):
+        return read_rows(db, paths, "WHERE v.file_hash = ?", (sha256_file(file),))
+    return read_rows(db, paths, "WHERE v.model_id = ?", (text,))
 
 
 def info(paths: Paths, text: str) -> ModelInfo:
@@ -337,10 +257,10 @@ def info(paths: Paths, text: str) -> ModelInfo:
         transitions=tuple(
             Transition(
                 step["from_stage"], step["to_stage"], step["reason"], step["transitioned_by"],
-                _time(step["transitioned_at"]),
+                time_of(step["transitioned_at"]),
             )
             for step in steps
         ),
-        metrics=_json(version["metrics_json"]),
-        training_config=_json(version["training_config_json"]),
+        metrics=json_of(version["metrics_json"]),
+        training_config=json_of(version["training_config_json"]),
     )  # fmt: skip

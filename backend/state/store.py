@@ -154,14 +154,14 @@ class StateStore:
         async with self.database.write() as db:
             await db.run(
                 "UPDATE operations SET result = ? WHERE id = ? AND state = 'running'",
-                (json.dumps(progress), self._own_operation()),
+                (json.dumps(progress), self.own_operation()),
             )
 
     async def step(self, name: str) -> dict[str, Any] | None:
         """What an earlier run of this operation recorded for a step, or None when it did not get there."""
         async with self.database.read() as db:
             row = await db.one(
-                "SELECT result FROM steps WHERE operation = ? AND name = ?", (self._own_operation(), name)
+                "SELECT result FROM steps WHERE operation = ? AND name = ?", (self.own_operation(), name)
             )
         return None if row is None else dict(json.loads(row["result"]))
 
@@ -170,10 +170,17 @@ class StateStore:
         async with self.database.write(silent=True) as db:
             await db.run(
                 "INSERT INTO steps VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (self._own_operation(), name, time.time(), json.dumps(result or {})),
+                (self.own_operation(), name, time.time(), json.dumps(result or {})),
             )
 
-    def _own_operation(self) -> str:
+    async def operator(self) -> str:
+        """Who confirmed this operation."""
+        row = await self.operation(self.own_operation())
+        assert row is not None
+        return row.by
+
+    def own_operation(self) -> str:
+        """The id of the operation that this store is bound to."""
         assert self.operation_id is not None, "steps belong to an operation"
         return self.operation_id
 

@@ -37,7 +37,8 @@ class Outcome:
     @property
     def exit(self) -> Exit:
         """The exit code; an operation that is still under way has been taken on, which is what was asked for."""
-        return EXITS.get(self.operation.state, Exit.DONE)
+        told = self.operation.result.get("exit")  # that of the error which ended it
+        return Exit(told) if told is not None else EXITS.get(self.operation.state, Exit.DONE)
 
 
 def say(line: str) -> None:

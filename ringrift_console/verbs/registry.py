@@ -1,4 +1,4 @@
-"""``ringrift registry list | info | archive``."""
+"""``ringrift registry`` and ``ringrift audit``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import argparse
 import asyncio
 import dataclasses
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from backend.configs import parse_config
 from backend.errors import Exit, UsageError
 from backend.paths import Paths
-from backend.registry.schema import STAGES
+from backend.registry.stages import STAGES
 from backend.registry.store import ModelInfo, Registry
 from backend.text import plain, size_text
+from ringrift_console.actions import load
 from ringrift_console.verbs.common import table, to_json
 
 
@@ -67,12 +71,100 @@ def info(args: argparse.Namespace, paths: Paths) -> int:
     return Exit.DONE
 
 
-def archive(args: argparse.Namespace, paths: Paths) -> int:
-    """Moves a model into the archive, through the supervisor."""
-    from backend.registry.plans import plan_archive
-    from ringrift_console.verbs.operations import carry_out
+def history(args: argparse.Namespace, paths: Paths) -> int:
+    """What was in production of a config, and every decision about its models."""
+    from backend.registry.history import config_history, production_at
 
-    return carry_out(args, paths, plan_archive(paths, model=args.model, reason=args.reason))
+    config = parse_config(args.config).key
+    if args.on:
+        move = production_at(paths, config, _moment(args.on))
+        if args.json:
+            print(to_json(None if move is None else dataclasses.asdict(move)))
+        else:
+            print(move.after if move else f"nothing was in production of {config} then")
+        return Exit.DONE
+    found = config_history(paths, config)
+    if args.json:
+        print(to_json(dataclasses.asdict(found)))
+        return Exit.DONE
+    print(f"production of {config}: {found.pointer.label or 'none'} (revision {found.pointer.revision})")
+    rows = [
+        (
+            f"{one.at:%Y-%m-%d %H:%M} UTC", one.action, one.model, f"{one.before} -> {one.after}",
+            f"OVERRIDE {one.outcome}: {one.override}" if one.override else one.outcome or "-", one.reason, one.by,
+        )
+        for one in found.decisions
+    ]  # fmt: skip
+    if rows:
+        print(table(("AT", "ACTION", "MODEL", "STAGE", "EVIDENCE", "REASON", "BY"), rows))
+    return Exit.DONE
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        raise UsageError("not a time", where=text, hint="as 2026-11-25 or 2026-11-25T14:00+01:00") from None
+
+
+def compare(args: argparse.Namespace, paths: Paths) -> int:
+    """Two models side by side."""
+    from backend.registry.history import compare as side_by_side
+
+    found = side_by_side(paths, args.first, args.second)
+    if args.json:
+        print(to_json(found))
+        return Exit.DONE
+    print(table(("", found[0]["model"], found[1]["model"]), [
+        (name.replace("_", " "), *(_number(one[name]) if one[name] is not None else "-" for one in found))
+        for name in found[0] if name != "model"
+    ]))  # fmt: skip
+    return Exit.DONE
+
+
+def export(args: argparse.Namespace, paths: Paths) -> int:
+    """Copies a model's file, verified on both sides."""
+    from backend.registry.deployment import check_source
+    from backend.registry.files import copy_verified
+    from backend.registry.store import find
+
+    row = find(paths, args.model)
+    target = Path(args.output)
+    copy_verified(check_source(paths, row), target, row.sha256)
+    print(f"{target}: {row.label}, SHA-256 {row.sha256}")
+    return Exit.DONE
+
+
+def verify_audit(args: argparse.Namespace, paths: Paths) -> int:
+    """Checks the audit log, and that what events say of it is there."""
+    from backend.registry.history import verify_audit as check
+
+    count, head = asyncio.run(check(paths))
+    if args.json:
+        print(to_json({"entries": count, "hash": head}))
+    else:
+        print(f"{count} entries, as they were written; the last is {head[:16]}")
+    return Exit.DONE
+
+
+def _change(plan: str) -> Callable[[argparse.Namespace, Paths], int]:
+    """A verb that plans a change with its own parameters and has it carried out."""
+
+    def run(args: argparse.Namespace, paths: Paths) -> int:
+        from ringrift_console.verbs.operations import carry_out
+
+        taken = ("wait", "dry_run", "json", "root", "action")
+        params = {name: value for name, value in vars(args).items() if name not in taken}
+        return carry_out(args, paths, load(plan)(paths, **params))
+
+    return run
+
+
+archive = _change("backend.registry.archive:plan_archive")
+promote = _change("backend.registry.promotion:plan_promote")
+reject = _change("backend.registry.reject:plan_reject")
+restore = _change("backend.registry.archive:plan_restore")
+rollback = _change("backend.registry.rollback:plan_rollback")
 
 
 async def _info(paths: Paths, model: str) -> ModelInfo:

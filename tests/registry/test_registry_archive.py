@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 import tempfile
@@ -19,11 +20,20 @@ from backend.errors import LockedError, NotFoundError, RefusedError, UnverifiedE
 from backend.paths import Paths
 from backend.registry import archive as archiving
 from backend.registry import files
-from backend.registry.archive import apply_archive, archive, manifest_path
+from backend.registry.archive import (
+    apply_archive,
+    apply_restore,
+    archive,
+    manifest_path,
+    plan_archive,
+    plan_restore,
+)
+from backend.registry.changes import Author
 from backend.registry.hashing import read_sidecar, sha256_file
-from backend.registry.plans import plan_archive
 from backend.registry.store import Candidate, Registration, find, info, register
 from backend.state.store import StateStore
+
+BY = Author("me", "by hand")
 
 
 @pytest.fixture
@@ -46,14 +56,15 @@ async def test_the_plan_says_what_changes_and_changes_nothing(paths: Paths, mode
     assert (plan.changes[0].before, plan.changes[0].after) == ("development", "archived")
     assert plan.changes[1].before == "models/hex8_2p/" + model.path.name
     assert plan.params["to"].startswith("models/archive/") and "/manual/" in plan.params["to"]
-    assert "'it'\\''s old'" in plan.command
+    assert shlex.split(plan.command)[-1] == "it's old"
     assert plan.guard == {"model hex8_2p:v1": "development"}
     assert find(paths, "hex8_2p:v1").stage == "development" and model.path.exists()
 
 
 async def test_an_archived_model_lies_in_the_archive_with_a_manifest(paths: Paths, model: Registration) -> None:
     plan = await plan_archive(paths, model="hex8_2p:v1", reason="old")
-    async with await StateStore.open(paths) as state:
+    async with await StateStore.open(paths) as opened:
+        state = opened.bound(await opened.submit(plan, "me"))
         done = await apply_archive(paths, plan, state)
         assert await apply_archive(paths, plan, state) == done
         events = await state.events(type="MODEL_ARCHIVED")
@@ -63,7 +74,7 @@ async def test_an_archived_model_lies_in_the_archive_with_a_manifest(paths: Path
     manifest = json.loads(manifest_path(target).read_text())
     assert manifest["sha256"] == model.sha256
     assert (manifest["stage"], manifest["reason"]) == ("development", "old")
-    assert manifest["original_path"] in manifest["restore"]
+    assert manifest["restore"] == "ringrift registry restore hex8_2p:v1"
     found = info(paths, "hex8_2p:v1")
     assert found.row.stage == "archived" and found.file == target
     assert [(step.before, step.after, step.reason) for step in found.transitions][-1] == (
@@ -80,7 +91,7 @@ async def test_a_model_in_use_is_protected_when_planned_and_when_applied(
     with pytest.raises(RefusedError, match="protected"):
         await plan_archive(paths, model="hex8_2p:v1")
     with pytest.raises(RefusedError, match="protected"):
-        archive(paths, plan.params)
+        archive(paths, plan.params, BY)
     assert model.path.exists()
 
 
@@ -88,7 +99,7 @@ async def test_what_changed_since_the_plan_is_not_overruled(paths: Paths, model:
     plan = await plan_archive(paths, model="hex8_2p:v1")
     set_stage(paths, "rejected")
     with pytest.raises(LockedError):
-        archive(paths, plan.params)
+        archive(paths, plan.params, BY)
     with pytest.raises(RefusedError, match="is rejected"):
         await plan_archive(paths, model="hex8_2p:v1")
     with pytest.raises(NotFoundError):
@@ -100,7 +111,7 @@ async def test_another_files_bytes_are_not_archived_under_the_models_name(paths:
     model.path.unlink()
     model.path.write_bytes(b"something else")
     with pytest.raises(UnverifiedError):
-        archive(paths, plan.params)
+        archive(paths, plan.params, BY)
     assert model.path.read_bytes() == b"something else"
     assert find(paths, "hex8_2p:v1").stage == "development"
 
@@ -108,7 +119,7 @@ async def test_another_files_bytes_are_not_archived_under_the_models_name(paths:
 STEPS = [(archiving, "write_json"), (archiving, "move"), (files, "fsync_dir"), (archiving, "write_sidecar")]
 
 
-@pytest.mark.parametrize(("module", "step"), [*STEPS, (archiving, "writing")])
+@pytest.mark.parametrize(("module", "step"), [*STEPS, (archiving, "change_stage")])
 async def test_a_kill_at_any_step_is_carried_on_by_the_next_run(
     paths: Paths, model: Registration, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
@@ -120,11 +131,11 @@ async def test_a_kill_at_any_step_is_carried_on_by_the_next_run(
     with monkeypatch.context() as patch:
         patch.setattr(module, step, die)
         with pytest.raises(KeyboardInterrupt):
-            archive(paths, plan.params)
+            archive(paths, plan.params, BY)
     assert find(paths, "hex8_2p:v1").stage == "development"
-    done = archive(paths, plan.params)
+    done = archive(paths, plan.params, BY)
     target = paths.root / done["path"]
-    assert done["file_moved"] and sha256_file(target) == model.sha256
+    assert sha256_file(target) == model.sha256
     assert json.loads(manifest_path(target).read_text())["sha256"] == model.sha256
     found = info(paths, "hex8_2p:v1")
     assert found.row.present and found.row.stage == "archived"
@@ -135,7 +146,7 @@ async def test_a_model_whose_file_is_gone_is_archived_in_the_registry_alone(path
     model.path.unlink()
     plan = await plan_archive(paths, model="hex8_2p:v1")
     assert "missing" in plan.warnings[0]
-    assert archive(paths, plan.params)["file_moved"] is False
+    assert archive(paths, plan.params, BY)["path"] == plan.params["from"]
     found = find(paths, "hex8_2p:v1")
     assert found.stage == "archived" and not found.present
 
@@ -147,7 +158,7 @@ def test_a_model_is_archived_to_another_file_system(paths: Paths, model: Registr
             pytest.skip("no second file system here")
         paths.archive.parent.mkdir(exist_ok=True)
         paths.archive.symlink_to(elsewhere)
-        done = archive(paths, asyncio.run(plan_archive(paths, model="hex8_2p:v1")).params)
+        done = archive(paths, asyncio.run(plan_archive(paths, model="hex8_2p:v1")).params, BY)
         target = paths.root / done["path"]
         assert target.stat().st_dev == elsewhere.stat().st_dev
         assert not model.path.exists() and sha256_file(target) == model.sha256 == read_sidecar(target)
@@ -159,7 +170,39 @@ def test_of_a_link_the_content_is_archived(paths: Paths, model: Registration) ->
     real = paths.root / "real.pth"
     model.path.replace(real)
     model.path.symlink_to(os.path.relpath(real, model.path.parent))  # where it points depends on where it lies
-    done = archive(paths, asyncio.run(plan_archive(paths, model="hex8_2p:v1")).params)
+    done = archive(paths, asyncio.run(plan_archive(paths, model="hex8_2p:v1")).params, BY)
     target = paths.root / done["path"]
     assert not target.is_symlink() and sha256_file(target) == model.sha256
     assert not model.path.is_symlink() and real.exists()
+
+
+async def test_a_restored_model_is_back_in_its_place_and_in_development(paths: Paths, model: Registration) -> None:
+    away = archive(paths, (await plan_archive(paths, model="hex8_2p:v1")).params, BY)
+    plan = await plan_restore(paths, model="hex8_2p:v1", reason="wanted after all")
+    assert (plan.changes[0].before, plan.changes[0].after) == ("archived", "development")
+    async with await StateStore.open(paths) as opened:
+        state = opened.bound(await opened.submit(plan, "me"))
+        done = await apply_restore(paths, plan, state)
+        assert await apply_restore(paths, plan, state) == done
+        assert [event.payload["reason"] for event in await state.events(type="MODEL_RESTORED")] == ["wanted after all"]
+    old = paths.root / away["path"]
+    assert not old.exists() and not manifest_path(old).exists()
+    assert sha256_file(model.path) == model.sha256 == read_sidecar(model.path)
+    found = find(paths, "hex8_2p:v1")
+    assert found.stage == "development" and found.present
+    with pytest.raises(RefusedError, match="needs no restoring"):
+        await plan_restore(paths, model="hex8_2p:v1")
+
+
+async def test_an_archived_file_that_was_changed_is_not_restored(paths: Paths, model: Registration) -> None:
+    away = paths.root / archive(paths, (await plan_archive(paths, model="hex8_2p:v1")).params, BY)["path"]
+    plan = await plan_restore(paths, model="hex8_2p:v1")
+    away.chmod(0o644)
+    away.write_bytes(b"something else")
+    async with await StateStore.open(paths) as opened:
+        with pytest.raises(UnverifiedError):
+            await apply_restore(paths, plan, opened.bound(await opened.submit(plan, "me")))
+    assert away.read_bytes() == b"something else" and find(paths, "hex8_2p:v1").stage == "archived"
+    away.unlink()
+    with pytest.raises(NotFoundError):
+        await plan_restore(paths, model="hex8_2p:v1")

@@ -43,7 +43,7 @@ class Sprt:
 
     The bounds hold up to Wald's approximation: P(pass at p0) <= alpha / (1 - beta) always, and below ``alpha`` at our
     thresholds because the LLR overshoots. A seat edge is safe: a block of all seats then varies less than equal games.
-    Results that go together within a block are not: with blocks won or lost whole, P(pass at p0) is 17 to 35 % (exact,
+    Results that go together within a block are not: with blocks won or lost whole, P(pass at p0) is 16 to 35 % (exact,
     all thresholds, 2 to 4 players). Where blocks are known use :class:`~backend.evaluation.stats.blocks.BlockTest`.
 
     Args:

@@ -1,0 +1,221 @@
+"""The criteria of a stage for one model: every rule of the contract with what the match records say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from backend.configs import Config
+from backend.errors import NotFoundError
+from backend.evaluation.evidence import Evidence, evidence_of
+from backend.evaluation.statistics import chance
+from backend.evaluation.verdict import Games, Outcome, Verdict, judge, production_criteria, staging_criterion
+from backend.paths import Paths
+from backend.thresholds import Thresholds, thresholds
+
+HEADING = ("criterion", "required", "measured", "95 % interval", "games (unique)", "evidence", "verdict")
+_WORST_FIRST = (Outcome.INVALID, Outcome.FAIL, Outcome.NO_EVIDENCE, Outcome.CONTINUE)
+ONE_SIDED = 0.90
+"""Confidence of a two-sided interval whose lower end alone is wrong with 5 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """A model's rating with the ends of its 90 % interval, each of which is wrong with 5 %; and its games."""
+
+    elo: float
+    low: float
+    high: float
+    games: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the promote view, in words, with its verdict."""
+
+    criterion: str
+    required: str
+    measured: str
+    interval: str
+    games: str
+    evidence: str
+    verdict: Outcome
+    reason: str
+    more: int = 0
+
+    def cells(self) -> tuple[str, ...]:
+        """The line under :data:`HEADING`."""
+        return (
+            self.criterion, self.required, self.measured, self.interval, self.games, self.evidence, str(self.verdict),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What the evidence says about a model and a stage.
+
+    Attributes:
+        seq: of the newest match record that was there; the same records give the same assessment.
+        champion: whom the candidate had to be better than: SHA-256 of a model, or ``heuristic``.
+    """
+
+    stage: str
+    rows: tuple[Row, ...]
+    seq: int
+    champion: str
+    numbers: Mapping[str, Any]
+
+    @property
+    def outcome(self) -> str:
+        """The worst of the verdicts."""
+        found = {row.verdict for row in self.rows}
+        return str(next((one for one in _WORST_FIRST if one in found), Outcome.PASS))
+
+    @property
+    def deciding(self) -> Row | None:
+        """The first row with the worst verdict; None when all pass."""
+        return next((row for row in self.rows if row.verdict == self.outcome), None) if self.outcome != "PASS" else None
+
+    @property
+    def why(self) -> str:
+        """The deciding criterion in words."""
+        row = self.deciding
+        return "all criteria are met" if row is None else f"{row.criterion} {row.required}: {row.reason}"
+
+    @property
+    def more(self) -> int:
+        """About how many more games a decision takes; 0 when none are needed or none would help."""
+        return max((row.more for row in self.rows), default=0) if self.outcome in ("CONTINUE", "NO EVIDENCE") else 0
+
+    def table(self) -> tuple[tuple[str, ...], ...]:
+        """Heading and rows."""
+        return (HEADING, *(row.cells() for row in self.rows))
+
+    def record(self) -> dict[str, Any]:
+        """Everything, as JSON values for a decision record."""
+        return {
+            "stage": self.stage, "outcome": self.outcome, "seq": self.seq, "champion": self.champion,
+            "criteria": [asdict(row) | {"verdict": str(row.verdict)} for row in self.rows],
+            "thresholds": dict(self.numbers),
+        }  # fmt: skip
+
+
+def assess(paths: Paths, config: Config, sha256: str, stage: str, champion: str | None) -> Assessment:
+    """Judges a model for a stage by the records as they are.
+
+    Args:
+        stage: ``staging`` or ``production``.
+        champion: SHA-256 of the production model; without one, a candidate for staging has to be better than
+            Heuristic, which holds the scale.
+
+    Raises:
+        UnverifiedError, LockedError, ResourceError: the records cannot be read.
+    """
+    limits = thresholds(config)
+    evidence = evidence_of(paths, config, sha256)
+    if stage == "staging":
+        rows = staging_rows(evidence, limits, config.players, champion)
+    else:
+        rows = production_rows(evidence, limits, config.players, rating_of(paths, config, sha256))
+    return Assessment(stage, rows, evidence.seq, champion or "heuristic", asdict(limits))
+
+
+def staging_rows(evidence: Evidence, limits: Thresholds, players: int, champion: str | None) -> tuple[Row, ...]:
+    """DEVELOPMENT -> STAGING: enough games, and better than the champion."""
+    criterion = staging_criterion(limits, players)
+    opponent = f"neural:{champion[:16]}" if champion else "heuristic"
+    games = _against_champion(evidence, champion, players) if champion else evidence.against("heuristic", players)
+    name = "Elo delta" if champion else "Elo delta to Heuristic"
+    verdict = judge(replace(criterion, name=name), games)
+    required = f"> 0, that is > {100 * criterion.required:.1f} % against {opponent}"
+    return _games_row(evidence, limits.staging_games), replace(_rate_row(verdict), required=required)
+
+
+def _against_champion(evidence: Evidence, champion: str, players: int) -> Games:
+    """Games against the champion with the settings that it was last played with."""
+    head = f"neural:{champion[:16]}"
+    known = [game.opponent for game in evidence.games if game.opponent.startswith(head)]
+    return evidence.against(known[-1] if known else head, players)
+
+
+def production_rows(evidence: Evidence, limits: Thresholds, players: int, rating: Rating | None) -> tuple[Row, ...]:
+    """STAGING -> PRODUCTION: games, Elo, and the win rates against the baselines."""
+    return (
+        _games_row(evidence, limits.production_games),
+        elo_row(rating, limits, players),
+        *(
+            _rate_row(judge(criterion, evidence.against(criterion.name.lower(), players)))
+            for criterion in production_criteria(limits, players)
+        ),
+    )
+
+
+def _games_row(evidence: Evidence, floor: int) -> Row:
+    """The contract's number of games, unique ones, against anybody."""
+    finished, unique = sum(not game.crashed for game in evidence.games), evidence.unique
+    verdict = Outcome.NO_EVIDENCE if not finished else Outcome.PASS if unique >= floor else Outcome.CONTINUE
+    reason = "enough" if unique >= floor else "it has not played" if not finished else f"{floor - unique} are missing"
+    more = max(0, floor - unique)
+    return Row("games", f">= {floor}", str(unique), "-", f"{finished} ({unique})", "-", verdict, reason, more)
+
+
+def _rate_row(verdict: Verdict) -> Row:
+    low, high = verdict.interval or (0.0, 1.0)
+    evidence = verdict.evidence
+    shown = "-" if evidence is None else f"LLR {evidence.llr:+.2f} in {evidence.lower:+.2f}..{evidence.upper:+.2f}"
+    return Row(
+        verdict.criterion,
+        verdict.requirement,
+        "-" if verdict.measured is None else f"{100 * verdict.measured:.1f} %",
+        "-" if verdict.interval is None else f"{100 * low:.1f}..{100 * high:.1f}",
+        f"{verdict.games} ({verdict.unique})",
+        shown,
+        verdict.verdict,
+        verdict.reason,
+        verdict.more,
+    )
+
+
+def elo_row(rating: Rating | None, limits: Thresholds, players: int) -> Row:
+    """The rating against the contract's: the lower end of the interval has to reach it."""
+    wanted = limits.production_elo
+    odds = 10 ** ((wanted - limits.anchor_elo) / 400)
+    share = odds / (odds + players - 1)
+    required = f">= {wanted:.0f} (wins {100 * share:.0f} % against Heuristic, chance {100 * chance(players):.0f} %)"
+    if rating is None:
+        return Row("Elo", required, "-", "-", "0 (0)", "-", Outcome.NO_EVIDENCE, "no game connects it with Heuristic")
+    verdict, reason, more = Outcome.CONTINUE, "the interval holds the threshold", 0
+    if rating.low >= wanted:
+        verdict, reason = Outcome.PASS, "the lower end reaches it"
+    elif rating.high < wanted:
+        verdict, reason = Outcome.FAIL, "the upper end is below it"
+    elif rating.games >= limits.sequential_games:
+        verdict, reason = Outcome.FAIL, f"insufficient evidence after {rating.games} games"
+    elif rating.elo > wanted:  # the half width falls with the root of the games
+        more = max(1, round(rating.games * (((rating.elo - rating.low) / (rating.elo - wanted)) ** 2 - 1)))
+        reason += f", about {more} more games"
+    band, games = f"{rating.low:.0f}..{rating.high:.0f}", f"{rating.games} ({rating.games})"
+    return Row(
+        "Elo", required, f"{rating.elo:.0f}", band, games, "90 % interval, each end 5 %", verdict, reason, more,
+    )  # fmt: skip
+
+
+def rating_of(paths: Paths, config: Config, sha256: str) -> Rating | None:
+    """A model's rating from all records of its config; None while nothing connects it with Heuristic.
+
+    Of several search settings, each a player of its own, the one that has played most is the model's.
+    """
+    from backend.evaluation.rated_games import model_of
+    from backend.evaluation.rating_history import current
+
+    try:
+        ratings = current(paths, config.key)
+    except NotFoundError:
+        return None
+    own = [n for n, player in enumerate(ratings.players) if model_of(player) == sha256]
+    if not own:
+        return None
+    place = max(own, key=lambda n: int(ratings.games[n]))
+    low, high = ratings.band(place, ONE_SIDED)
+    return Rating(float(ratings.elo[place]), low, high, int(ratings.games[place]))

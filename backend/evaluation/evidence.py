@@ -1,0 +1,104 @@
+"""The games that bear on one model, read from the match records: per opponent, with complete seat blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backend.configs import Config
+from backend.databases import open_reader, sqlite_errors, tables
+from backend.evaluation.verdict import Games
+from backend.paths import Paths
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One game of a candidate as a verdict needs it; ``seq`` orders the games as they were stored."""
+
+    seq: int
+    candidate: str
+    opponent: str
+    seat: int
+    opening: str
+    won: bool
+    crashed: bool
+    moves: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All games of a model, as a candidate, with the search settings it was played with last.
+
+    Attributes:
+        seq: of the newest game of the records, whoever played it; 0 without any.
+    """
+
+    games: tuple[Played, ...]
+    seq: int
+
+    @property
+    def unique(self) -> int:
+        """Different finished games against anybody."""
+        return len({game.moves for game in self.games if not game.crashed})
+
+    def against(self, opponent: str, players: int) -> Games:
+        """The games against an opponent: a baseline by its name, or a player by its whole identity.
+
+        Of several versions or settings of an opponent, those played last count.
+        """
+        own = [game for game in self.games if opponent in (game.opponent, game.opponent.split(":")[0])]
+        latest = max(own, key=lambda game: game.seq).opponent if own else ""
+        own = [game for game in own if game.opponent == latest]
+        finished = [game for game in own if not game.crashed]
+        return Games(
+            wins=sum(game.won for game in finished),
+            games=len(finished),
+            unique=len({game.moves for game in finished}),
+            crashes=len(own) - len(finished),
+            blocks=seat_blocks(finished, players),
+            counted=self.unique,
+        )
+
+
+def seat_blocks(games: Sequence[Played], players: int) -> tuple[int, ...] | None:
+    """Games won of each complete block, oldest first; None without a complete one.
+
+    A block is one opening with the candidate in each seat once. A seat that was played twice (with another seed of
+    the players) counts with its first game.
+    """
+    blocks: dict[str, dict[int, Played]] = {}
+    for game in sorted(games, key=lambda game: game.seq):
+        blocks.setdefault(game.opening, {}).setdefault(game.seat, game)
+    found = tuple(sum(game.won for game in seats.values()) for seats in blocks.values() if len(seats) == players)
+    return found or None
+
+
+def evidence_of(paths: Paths, config: Config, sha256: str) -> Evidence:
+    """Reads a model's games; a root without match records has none.
+
+    Raises:
+        UnverifiedError, LockedError, ResourceError: the records cannot be read.
+    """
+    path = paths.elo_db
+    if not path.exists():
+        return Evidence((), 0)
+    connection = open_reader(path)
+    try:
+        with sqlite_errors(path):
+            if "match_games" not in tables(connection):
+                return Evidence((), 0)
+            rows = connection.execute(
+                "SELECT seq, candidate, opponent, candidate_seat, opening, won, termination = 'crash', moves_sha256"
+                " FROM match_games WHERE candidate_sha256 = ? AND config = ? ORDER BY seq",
+                (sha256, config.key),
+            ).fetchall()
+            newest = connection.execute("SELECT max(seq) FROM match_games").fetchone()[0]
+    finally:
+        connection.close()
+    latest = {str(row[2]): str(row[1]) for row in rows}  # opponent -> settings of the newest game against it
+    games = tuple(
+        Played(seq, candidate, opponent, seat, opening, bool(won), bool(crashed), moves)
+        for seq, candidate, opponent, seat, opening, won, crashed, moves in rows
+        if candidate == latest[opponent]
+    )
+    return Evidence(games, int(newest or 0))

@@ -1,0 +1,102 @@
+"""Rows of the registry as plain values, whoever wrote them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from backend.configs import CONFIGS
+from backend.databases import tables
+from backend.paths import Paths
+from backend.registry.files import full_path
+from backend.snapshot import ModelRow
+
+_CONFIG_KEYS = frozenset(config.key for config in CONFIGS)
+
+
+def read_rows(
+    db: sqlite3.Connection, paths: Paths | None = None, where: str = "", values: tuple[Any, ...] = ()
+) -> tuple[ModelRow, ...]:
+    """The versions that ``where`` (SQL over ``v``) selects, newest first; without ``paths`` no file is looked for."""
+    known = tables(db)
+    if "versions" not in known:
+        return ()
+    if "artifacts" in known:
+        ours = "a.config, a.architecture, a.parent_sha256, a.metadata_json"
+        join = "LEFT JOIN artifacts a ON a.model_id = v.model_id AND a.version = v.version"
+    else:
+        ours, join = "NULL AS config, NULL AS architecture, NULL AS parent_sha256, NULL AS metadata_json", ""
+    since = "NULL"
+    if "stage_transitions" in known:
+        since = (
+            "(SELECT t.transitioned_at FROM stage_transitions t WHERE t.model_id = v.model_id"
+            " AND t.version = v.version ORDER BY t.id DESC LIMIT 1)"
+        )
+    found = db.execute(
+        f"SELECT v.*, {ours}, {since} AS stage_since FROM versions v {join} {where} ORDER BY v.id DESC", values
+    )
+    return tuple(_model_row(row, paths) for row in found)
+
+
+def _model_row(row: sqlite3.Row, paths: Paths | None) -> ModelRow:
+    training = json_of(row["training_config_json"])
+    metadata = json_of(row["metadata_json"])
+    return ModelRow(
+        model_id=row["model_id"],
+        version=int(row["version"]),
+        sha256=row["file_hash"] or "",
+        config=row["config"] or _config_of_training(training),
+        stage=row["stage"],
+        path=row["file_path"],
+        size=int(row["file_size_bytes"] or 0),
+        created_at=time_of(row["created_at"]) or datetime.fromtimestamp(0, UTC),
+        parent=row["parent_sha256"] or _text(training.get("parent_model_id")),
+        architecture=row["architecture"] or _text(training.get("architecture")),
+        metadata=metadata or {"training": training},
+        stage_since=time_of(row["stage_since"]),
+        present=paths is None or is_file(full_path(paths, row["file_path"])),
+    )
+
+
+def _text(value: object) -> str | None:
+    """A value of a foreign row where a text belongs."""
+    return value if isinstance(value, str) else None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; False too where nobody can look."""
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that nobody may enter
+        return False
+
+
+def _config_of_training(training: dict[str, Any]) -> str | None:
+    """The config of a row that the ai-service wrote: only its ``extra_config`` names it."""
+    extra = training.get("extra_config")
+    if not isinstance(extra, dict):
+        return None
+    key = f"{extra.get('board_type')}_{extra.get('num_players')}p"
+    return key if key in _CONFIG_KEYS else None
+
+
+def json_of(text: str | None) -> dict[str, Any]:
+    """A JSON object; anything else is an empty one."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def time_of(text: str | None) -> datetime | None:
+    """An ISO time as aware UTC; one without a zone, as the ai-service writes them, was local time."""
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None
