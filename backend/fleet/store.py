@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -157,16 +158,23 @@ def host_state(host: Host, record: Row | None, enrolled: bool, now: float) -> tu
 
 
 async def _samples(db: Transaction) -> dict[str, tuple[HostSample, ...]]:
+    """The last samples of every host, oldest first."""
+    # CROSS JOIN keeps SQLite to this order of the tables, in which each host's newest rows are looked up.
     rows = await db.all(
-        "SELECT host, at, sample FROM (SELECT *, row_number() OVER (PARTITION BY host ORDER BY at DESC) AS age "
-        "FROM host_samples) WHERE age <= ? ORDER BY host, at",
-        (SAMPLES_SHOWN,),
+        "SELECT s.host, s.at, s.sample FROM hosts h CROSS JOIN host_samples s WHERE s.host = h.name AND s.at >= "
+        "coalesce((SELECT at FROM host_samples WHERE host = h.name ORDER BY at DESC LIMIT 1 OFFSET ?), 0)",
+        (SAMPLES_SHOWN - 1,),
     )
     found: dict[str, list[HostSample]] = {}
     for row in rows:
-        sample = sample_of(json.loads(row["sample"]), datetime.fromtimestamp(row["at"], UTC))
-        found.setdefault(row["host"], []).append(sample)
-    return {name: tuple(samples) for name, samples in found.items()}
+        found.setdefault(row["host"], []).append(_sample(row["at"], row["sample"]))
+    return {name: tuple(sorted(samples, key=lambda sample: sample.at)) for name, samples in found.items()}
+
+
+@lru_cache(maxsize=2**15)
+def _sample(at: float, text: str) -> HostSample:
+    """A sample as it was stored; the console reads the same ones again each time anything changes."""
+    return sample_of(json.loads(text), datetime.fromtimestamp(at, UTC))
 
 
 # Writing
