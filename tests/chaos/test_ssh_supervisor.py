@@ -78,7 +78,7 @@ async def test_jobs_on_a_host_survive_kills_of_the_supervisor_and_cut_links(
     code = f"import os, time; open({str(ran)!r}, 'a').write(os.environ['RINGRIFT_ATTEMPT'] + ' '); time.sleep(0.4)"
     async with opened(paths) as store:
         await set_up(store, server)
-        jobs = await chain(store, *[code] * (4 + KILLS // 4))
+        jobs = await chain(store, *[code] * (4 + KILLS // 2))
         kills = cuts = 0
         async with asyncio.timeout(PATIENCE_S):
             while any(row.state not in ENDED for row in await job_rows(store)):
