@@ -34,7 +34,7 @@ from backend.plans import Plan
 from backend.state.store import StateStore
 
 POLL_S = 0.25
-OBSERVE_S = 0.5
+OBSERVE_S = 0.3
 WAITING_S = 5.0  # between looks at what jobs wait for, such as a host that comes back
 BEAT_S = 5.0
 LAG_WINDOW_S = 60.0
