@@ -150,3 +150,22 @@ def columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
 def tables(connection: sqlite3.Connection) -> set[str]:
     """Names of all tables."""
     return {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+Stamp = tuple[tuple[int, int] | None, ...]
+
+
+def file_stamp(path: Path) -> Stamp:
+    """Time and size of a database and of its log: the same stamp, the same rows.
+
+    An empty log counts as none: a reader makes one by looking.
+    """
+    found: list[tuple[int, int] | None] = []
+    for file in (path, path.with_name(path.name + "-wal")):
+        try:
+            status = file.stat()
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append((status.st_mtime_ns, status.st_size) if status.st_size else None)
+    return tuple(found)
