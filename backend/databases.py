@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from backend.errors import LockedError, NotFoundError, ResourceError, RingRiftError, UnverifiedError
 
-_HEADER = b"SQLite format 3\0"
 _NO_ROOM = {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE}
 
 
@@ -56,47 +57,137 @@ def sqlite_errors(path: Path) -> Iterator[None]:
 
 
 def check_file(path: Path) -> None:
-    """Finds a file that is no database or that lost its end, by its header and size alone.
+    """Finds a file that is no database or that lost its end. Leaves no trace beside it.
+
+    The file is looked at through SQLite and never opened by hand: closing a descriptor of ours would drop the locks
+    that every other connection of this process has on it (POSIX locks belong to the process, not to the descriptor).
 
     Raises:
         NotFoundError: there is no such file.
         UnverifiedError: it is no SQLite database, or shorter than its header says.
     """
     try:
-        with path.open("rb") as stream:
-            header = stream.read(100)
-    except FileNotFoundError:
-        raise NotFoundError("there is no such database", where=str(path)) from None
-    except IsADirectoryError:
-        raise UnverifiedError("not a database", where=str(path), hint="it is a folder") from None
-    if not header:
-        return  # SQLite makes the file before its first page
-    if header[:16] != _HEADER or len(header) < 100:
-        raise UnverifiedError("not a database", where=str(path), hint="move it away or restore a backup")
+        _look(path)
+    except LockedError:
+        return  # somebody is at it, so it is a database; whoever opens it next will wait for them
+
+
+_OURS = {"artifacts", "match_games", "compact_games", "operations"}
+"""Tables of ours: beside a database that has one, SQLite may leave its logs."""
+
+
+def _look(path: Path) -> tuple[bool, bool]:
+    """Whether a database keeps a write-ahead log, and whether it has tables of ours, as far as its main file tells."""
+    if path.is_dir():
+        raise UnverifiedError("not a database", where=str(path), hint="it is a folder")
+    if not path.exists():
+        raise NotFoundError("there is no such database", where=str(path))
+    log = False
+    try:
+        there = _tables_by(path, "mode=ro&nolock=1")
+    except sqlite3.OperationalError as error:
+        kind = error.sqlite_errorcode & 0xFF
+        if kind not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise _opening_error(error, path) or error from error
+        # Without locks SQLite refuses a write-ahead log (CANTOPEN), and so it does a journal to be rolled back.
+        log = kind == sqlite3.SQLITE_CANTOPEN
+        try:
+            there = _tables_by(path, "mode=ro&immutable=1")
+        except sqlite3.Error as worse:
+            if _size(_sidecar(path, "-wal")):  # a checkpoint may be writing the main file at this moment
+                return log, False
+            raise _opening_error(worse, path) or worse from worse
+    except sqlite3.DatabaseError as error:
+        raise _opening_error(error, path) or error from error
+    return log, bool(there & _OURS)
+
+
+def _tables_by(path: Path, how: str) -> set[str]:
+    with closing(_connect(path, how, 0.0)) as connection:
+        return tables(connection)
+
+
+def _connect(path: Path, how: str, timeout_s: float) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=timeout_s)
+
+
+def _opening_error(error: sqlite3.Error, path: Path) -> RingRiftError | None:
+    kind = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    if kind == sqlite3.SQLITE_NOTADB:
+        return UnverifiedError("not a database", where=str(path), hint="move it away or restore a backup")
+    if kind == sqlite3.SQLITE_CORRUPT and _is_short(path):
+        return UnverifiedError("the database is truncated", where=str(path), hint="restore a backup")
+    return database_error(error, path)
+
+
+def _is_short(path: Path) -> bool:
+    """Whether a damaged database is smaller than its header says."""
+    with path.open("rb") as stream:
+        header = stream.read(100)
     page = int.from_bytes(header[16:18], "big")
-    page = 65536 if page == 1 else page
-    pages = int.from_bytes(header[28:32], "big")
-    log = path.with_name(path.name + "-wal")
-    pending = log.exists() and log.stat().st_size > 0  # then the header may be ahead of a checkpoint that was cut off
-    if not pending and path.stat().st_size < page * pages:
-        raise UnverifiedError("the database is truncated", where=str(path), hint="restore a backup")
+    return path.stat().st_size < (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
 
 
 def open_reader(path: Path, *, timeout_s: float = 5.0) -> sqlite3.Connection:
     """Opens an existing database for reading only.
 
+    A database without tables of ours belongs to another program: nothing is made or changed beside it either, as
+    SQLite would do with a write-ahead log. While nobody has it open it is read as it lies; while somebody has,
+    through the log that is there; and a log that its program left behind is applied to a copy in a private folder.
+
     Raises:
         NotFoundError, UnverifiedError, LockedError, ResourceError: it cannot be read.
     """
-    check_file(path)
+    log, ours = _look(path)
     with sqlite_errors(path):
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout_s)
         try:
+            if ours or not log:
+                return _open(path, "mode=ro", timeout_s)
+            if _sidecar(path, "-wal").exists() and _sidecar(path, "-shm").exists():
+                return _open(path, "mode=ro&readonly_shm=1", timeout_s)
+        except sqlite3.OperationalError as error:
+            # A log that cannot be made (a read-only file system), or something left to be rolled back or applied.
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
+        if any(_size(_sidecar(path, end)) for end in ("-wal", "-journal")):
+            return _open_copy(path, timeout_s)
+        return _open(path, "mode=ro&immutable=1", timeout_s)
+
+
+def _open(path: Path, how: str, timeout_s: float) -> sqlite3.Connection:
+    connection = _connect(path, how, timeout_s)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_copy(path: Path, timeout_s: float) -> sqlite3.Connection:
+    """A connection to a copy with its log applied; the copy has no name any more when this returns."""
+    with tempfile.TemporaryDirectory(prefix="ringrift-") as folder:
+        copy = Path(folder) / "copy.db"
+        for end in ("", "-wal", "-journal"):
+            if _sidecar(path, end).exists():
+                shutil.copyfile(_sidecar(path, end), _sidecar(copy, end))
+        connection = sqlite3.connect(copy, timeout=timeout_s)
+        try:
+            connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            connection.execute("PRAGMA query_only = ON")
         except sqlite3.Error:
             connection.close()
             raise
     return connection
+
+
+def _sidecar(path: Path, end: str) -> Path:
+    return path.with_name(path.name + end)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def open_writer(path: Path, *, timeout_s: float = 30.0) -> sqlite3.Connection:
@@ -150,3 +241,22 @@ def columns(connection: sqlite3.Connection, table: str) -> dict[str, str]:
 def tables(connection: sqlite3.Connection) -> set[str]:
     """Names of all tables."""
     return {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+Stamp = tuple[tuple[int, int] | None, ...]
+
+
+def file_stamp(path: Path) -> Stamp:
+    """Time and size of a database and of its log: the same stamp, the same rows.
+
+    An empty log counts as none: a reader makes one by looking.
+    """
+    found: list[tuple[int, int] | None] = []
+    for file in (path, path.with_name(path.name + "-wal")):
+        try:
+            status = file.stat()
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append((status.st_mtime_ns, status.st_size) if status.st_size else None)
+    return tuple(found)

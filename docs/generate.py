@@ -89,6 +89,7 @@ def keys() -> str:
         "jobs": "Jobs",
         "log": "Log",
         "models": "Models",
+        "elo": "Elo",
     }
     parts = ["# Keys\n\nMade by `make docs` from the action registry; do not edit. `…` means that a dialog follows.\n"]
     for scope, title in titles.items():

@@ -1,6 +1,6 @@
 """Pictures of every screen, made by the program itself from a real root.
 
-    python docs/pictures.py --root DIR [--out docs/pictures]
+    python docs/pictures.py --root DIR [--out docs/pictures] [--only NAME ...]
 
 Nothing is changed under the root: dialogs are opened and left.
 """
@@ -31,11 +31,15 @@ PICTURES: dict[str, tuple[str, ...]] = {
     "log": ("3", "l"),
     "models": ("4",),
     "model": ("4", "d"),
+    "criteria": ("4", "c"),
+    "elo": ("5",),
+    "configs": ("5", "v"),
+    "matrix": ("5", "v", "v"),
     "help": ("question_mark",),
 }
 """Pictures and the keys that lead there from Pulse."""
 SIZES = {"80x24": (80, 24), "160x50": (160, 50)}
-ONLY_NARROW = {"model", "host", "job", "help", "plan"}
+ONLY_NARROW = {"model", "host", "job", "help", "plan", "criteria", "matrix"}
 
 
 async def take(root: Path, name: str, size: tuple[int, int], target: Path, *, plain: bool = False) -> None:
@@ -57,13 +61,15 @@ async def main() -> int:
     parser = argparse.ArgumentParser(description="Pictures of every screen, from a real root.")
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "pictures")
+    parser.add_argument("--only", nargs="+", choices=sorted(PICTURES), help="only these")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    for name in PICTURES:
+    for name in args.only or PICTURES:
         for label, size in SIZES.items():
             if label == "80x24" or name not in ONLY_NARROW:
                 await take(args.root.absolute(), name, size, args.out / f"{name}-{label}.svg")
-    await take(args.root.absolute(), "pulse", SIZES["80x24"], args.out / "pulse-ascii.svg", plain=True)
+    if args.only is None:
+        await take(args.root.absolute(), "pulse", SIZES["80x24"], args.out / "pulse-ascii.svg", plain=True)
     return 0
 
 

@@ -24,7 +24,7 @@ class Tier(IntEnum):
     NAMED = 2  # a plan dialog, answered by typing the object's name; a plan may ask for that by itself
 
 
-Scope = Literal["global", "move", "list", "pulse", "hosts", "jobs", "models", "log"]
+Scope = Literal["global", "move", "list", "pulse", "hosts", "jobs", "models", "elo", "log"]
 """Where a key holds: everywhere; wherever one moves about; on tables; on one screen."""
 
 
@@ -83,8 +83,22 @@ def find_job(snapshot: Snapshot, subject: str | None) -> JobRow | None:
     return next((job for job in snapshot.jobs if job.id == subject), None)
 
 
+_models: tuple[tuple[ModelRow, ...], dict[str, ModelRow]] = ((), {})
+
+
+def models_by_name(models: tuple[ModelRow, ...]) -> dict[str, ModelRow]:
+    """Models by SHA-256 and by label; made once for as long as the same tuple is asked for."""
+    global _models
+    if _models[0] is not models:
+        found: dict[str, ModelRow] = {}
+        for model in reversed(models):
+            found[model.sha256] = found[model.label] = model
+        _models = (models, found)
+    return _models[1]
+
+
 def find_model(snapshot: Snapshot, subject: str | None) -> ModelRow | None:
-    return next((model for model in snapshot.models if subject in (model.label, model.sha256)), None)
+    return models_by_name(snapshot.models).get(subject) if subject else None
 
 
 def find_host(snapshot: Snapshot, subject: str | None) -> HostRow | None:
@@ -218,6 +232,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("go.hosts", "Hosts: where jobs run, and how these machines are", "Hosts", key="2"),
     Action("go.jobs", "Jobs: self-play, export, training, gauntlets", "Jobs", key="3"),
     Action("go.models", "Models: the registry", "Models", key="4"),
+    Action("go.elo", "Elo: ratings over time, all configs, who beats whom", "Elo", key="5"),
     Action("help", "What every key does here; runs any of it", "help", key="question_mark"),
     Action("command", "Type an action by name, as on the command line", "command", key="colon"),
     Action("quit", "Leave the console; jobs go on", "quit", key="q"),
@@ -239,6 +254,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("pane.previous", "Previous pane", key="shift+tab", scope="list", footer=False),
     Action("sort", "Sort by the next column", "sort", key="o", scope="list", footer=False),
     Action("sort.reverse", "Turn the order round", key="O", scope="list", footer=False),
+    Action("elo.view", "Chart of a config, all configs, head to head, list", "view", key="v", scope="elo"),
+    Action("elo.next", "Next config", "config", key="right_square_bracket", scope="elo"),
+    Action("elo.previous", "Config before", key="left_square_bracket", scope="elo", footer=False),
+    Action("elo.zoom", "Near: only the chosen model's error band; far: everything", "zoom", key="z", scope="elo"),
+    Action("elo.champion", "Choose the production model of the config", "champion", key="b", scope="elo", footer=False),
+    Action("elo.left", "Cursor to the left: an earlier point, a column", key="h,left", scope="elo", footer=False),
+    Action("elo.right", "Cursor to the right: a later point, a column", key="l,right", scope="elo", footer=False),
     Action("log.follow", "Follow the end of the log, or hold still", "follow", key="f", scope="log"),
     Action("log.search", "Search the log; case counts only if you type capitals", "search", key="slash", scope="log"),
     Action("log.next", "Next match, towards the end", "next", key="n", scope="log"),
@@ -707,6 +729,44 @@ ACTIONS: tuple[Action, ...] = (
         available=_can_reject,
     ),
     Action(
+        "registry.criteria",
+        "What the evidence says of a model, criterion by criterion",
+        "criteria",
+        verb=("registry", "criteria"),
+        params=(MODEL, Param("--stage", "staging or production; default the next", metavar="STAGE"), JSON),
+        run=f"{_REGISTRY}:criteria",
+        key="c",
+        scope="models",
+        available=_needs_model,
+    ),
+    Action(
+        "registry.lineage",
+        "Where a model comes from and where it went: data, run, model, evaluation, deployment",
+        "lineage",
+        verb=("registry", "lineage"),
+        params=(MODEL, JSON),
+        run=f"{_REGISTRY}:lineage",
+        key="L",
+        scope="models",
+        available=_needs_model,
+    ),
+    Action(
+        "models.decisions",
+        "History of a model: stages, decisions, overrides with their reasons",
+        "history",
+        key="H",
+        scope="models",
+        available=_needs_model,
+    ),
+    Action(
+        "models.mark",
+        "Mark a model to compare others with it",
+        "mark",
+        key="m",
+        scope="models",
+        available=_needs_model,
+    ),
+    Action(
         "registry.history",
         "What was in production when, with every decision",
         verb=("registry", "history"),
@@ -719,7 +779,8 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "registry.compare",
-        "Two models side by side",
+        "Two models side by side; on screen the marked one and this one",
+        "compare",
         verb=("registry", "compare"),
         params=(
             Param("first", "label, SHA-256 or the start of one", metavar="A"),
@@ -727,6 +788,9 @@ ACTIONS: tuple[Action, ...] = (
             JSON,
         ),
         run=f"{_REGISTRY}:compare",
+        key="equals_sign",
+        scope="models",
+        available=_needs_model,
     ),
     Action(
         "registry.export",

@@ -73,6 +73,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         "hosts": _screen("screens.hosts", "HostsScreen"),
         "jobs": _screen("screens.jobs", "JobsScreen"),
         "models": _screen("screens.models", "ModelsScreen"),
+        "elo": _screen("screens.elo", "EloScreen"),
     }
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (120, "-wide")]
 
@@ -103,6 +104,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.over_ssh = bool(os.environ.get("SSH_CONNECTION"))
         self.snapshot = first_snapshot(paths, self.clock)
         self.have_read = False
+        self.marked: str | None = None  # the model that others are compared with, by SHA-256
         self.trouble = ""
         self.lag_ms = 0.0
         self._read_at = monotonic()
@@ -299,6 +301,9 @@ class ConsoleApp(App[int], inherit_bindings=False):
 
     async def do_go_models(self) -> None:
         await self.go("models")
+
+    async def do_go_elo(self) -> None:
+        await self.go("elo")
 
     def do_quit(self) -> None:
         self.exit(0)

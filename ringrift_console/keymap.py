@@ -35,6 +35,7 @@ SCREENS: dict[str, tuple[Scope, ...]] = {
     "hosts": ("hosts", "list", "move", "global"),
     "jobs": ("jobs", "list", "move", "global"),
     "models": ("models", "list", "move", "global"),
+    "elo": ("elo", "models", "list", "move", "global"),
     "host": ("hosts", "move", "global"),
     "job": ("jobs", "move", "global"),
     "model": ("models", "move", "global"),
@@ -47,6 +48,7 @@ _NAMES = {
     "slash": "/", "question_mark": "?", "colon": ":", "escape": "esc", "pagedown": "pgdn", "pageup": "pgup",
     "less_than_sign": "<", "greater_than_sign": ">", "exclamation_mark": "!", "full_stop": ".", "comma": ",",
     "plus": "+", "minus": "-", "asterisk": "*", "left_square_bracket": "[", "right_square_bracket": "]",
+    "equals_sign": "=",
 }  # fmt: skip
 _SYMBOLS = {symbol: name for name, symbol in _NAMES.items() if len(symbol) == 1}
 

@@ -11,6 +11,7 @@ from ringrift_console.actions import find_job, find_model
 from ringrift_console.widgets.line import Lines
 from screens.base import BaseScreen
 from screens.facts import Fact, job_facts, model_facts, to_lines
+from screens.model_actions import ModelActions
 
 
 class DetailScreen(BaseScreen):
@@ -63,7 +64,7 @@ class JobDetail(DetailScreen):
         self.dismiss()
 
 
-class ModelDetail(DetailScreen):
+class ModelDetail(ModelActions, DetailScreen):
     """One model."""
 
     KIND = "model"

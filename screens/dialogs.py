@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
@@ -19,6 +19,7 @@ from ringrift_console.intents import make_plan, same, submit
 from ringrift_console.keymap import ACCEPT
 from ringrift_console.widgets.line import Bar, Line, Lines, Span
 from ringrift_console.widgets.prompt import LineInput
+from screens.plan_ground import given, hosts_line
 
 if TYPE_CHECKING:
     from ringrift_console.app import ConsoleApp
@@ -90,7 +91,8 @@ class PlanDialog(Dialog):
 
     def _show(self) -> None:
         width = min(self.app.size.width, 100 if self.app.size.width >= 120 else 80) - 4
-        lines = plan_lines(self.plan, self.app.look, width)
+        look = self.app.look
+        lines = plan_lines(self.plan, look, width, hosts_line(self.plan, self.app.snapshot, look, width))
         body = self.query_one("#plan", Lines)
         body.styles.height = max(1, min(len(lines), self.app.size.height - 6 - (self.name_to_type is not None)))
         body.show(lines)
@@ -135,7 +137,7 @@ class PlanDialog(Dialog):
         self.query_one("#dialog-keys", Bar).show(self._keys())
 
     async def on_key(self, event: events.Key) -> None:
-        if self.name_to_type is not None and event.key not in ("escape", "enter", "ctrl+c"):
+        if self.name_to_type is not None and event.key not in ("escape", "enter", "ctrl+c", "up", "down"):
             return
         event.stop()
         event.prevent_default()
@@ -173,8 +175,8 @@ class PlanDialog(Dialog):
         self._show()
 
 
-def plan_lines(plan: Plan, look: Look, width: int) -> list[Line]:
-    """A plan as lines: warnings, before -> after, steps, undo, the same on the command line."""
+def plan_lines(plan: Plan, look: Look, width: int, hosts: Sequence[Line] = ()) -> list[Line]:
+    """A plan as lines: warnings, before -> after, hosts, criteria, steps, undo, the same on the command line."""
     glyphs = look.glyphs
     lines: list[Line] = [((row, "warn"),) for text in plan.warnings for row in glyphs.wrap(f"! {text}", width)]
     if plan.changes:
@@ -189,6 +191,11 @@ def plan_lines(plan: Plan, look: Look, width: int) -> list[Line]:
                     (change.after, "info"),
                 )
             )
+    lines += hosts
+    if plan.table:
+        from screens.model_criteria import table_lines
+
+        lines += table_lines(plan.table, look, width)
     for n, step in enumerate(plan.steps, 1):
         rows = glyphs.wrap(step, width - 4)
         lines += [((f"{n:2}. " if i == 0 else "    ", "dim"), (row, "text")) for i, row in enumerate(rows)]
@@ -204,14 +211,14 @@ async def ask_plan(app: ConsoleApp, action: Action, subject: str | None, params:
         from screens.form import FormDialog, choices
 
         fields = choices(action)
-        first = fields[0].dest if fields else ""
+        known = given(action, fields, app.snapshot, subject)
         if len(fields) > 1:
-            params = await app.push_screen_wait(FormDialog(action, fields, {first: subject}))
+            params = await app.push_screen_wait(FormDialog(action, fields, known))
             if params is None:
                 app.say("cancelled, nothing was done", "dim")
                 return
         else:
-            params = {first: subject} if first else {}
+            params = known
     try:
         plan = await make_plan(action, app.paths, params)
     except RingRiftError as error:

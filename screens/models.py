@@ -11,9 +11,10 @@ from ringrift_console.widgets.table import Column
 from screens.cells import against, count, gauntlet_target, state_span, win_span
 from screens.facts import Fact, model_facts
 from screens.listing import ListScreen
+from screens.model_actions import ModelActions
 
 
-class ModelsScreen(ListScreen[ModelRow]):
+class ModelsScreen(ModelActions, ListScreen[ModelRow]):
     """The table of models."""
 
     KIND = "models"
@@ -37,7 +38,7 @@ class ModelsScreen(ListScreen[ModelRow]):
         look = self.app.look
         return [
             Column(
-                "MODEL", lambda model: model.label, 13, flex=1,
+                "MODEL", self._label, 13, flex=1,
                 find=lambda model: model.label, sort=lambda model: (model.model_id, model.version),
             ),
             Column(
@@ -56,6 +57,11 @@ class ModelsScreen(ListScreen[ModelRow]):
             Column("SHA-256", self._sha, 8, find=lambda model: model.sha256, from_width=90),
         ]  # fmt: skip
 
+    def _label(self, model: ModelRow) -> Span:
+        """The model; the one that others are compared with is marked."""
+        marked = model.sha256 == self.app.marked
+        return (f"{model.label} {self.app.look.glyphs.cursor}", "accent") if marked else (model.label, "text")
+
     def _win(self, model: ModelRow, opponent: str) -> Span:
         return win_span(against(model, opponent), gauntlet_target(model, opponent), interval=True)
 
@@ -67,12 +73,6 @@ class ModelsScreen(ListScreen[ModelRow]):
 
     async def do_open(self) -> None:
         self.do_registry_info()
-
-    def do_registry_info(self) -> None:
-        from screens.detail import ModelDetail
-
-        if self.subject is not None:
-            self.app.push_screen(ModelDetail(self.subject))
 
 
 def _config(model: ModelRow) -> str:

@@ -117,8 +117,8 @@ class PickerDialog(Dialog):
 
 
 _PLACES = {
-    "pulse": "on Pulse", "hosts": "on Hosts", "jobs": "on Jobs", "models": "on Models", "log": "in a log",
-    "list": "on tables",
+    "pulse": "on Pulse", "hosts": "on Hosts", "jobs": "on Jobs", "models": "on Models", "elo": "on Elo",
+    "log": "in a log", "list": "on tables",
 }  # fmt: skip
 
 

@@ -206,8 +206,8 @@ def rating_of(paths: Paths, config: Config, sha256: str) -> Rating | None:
 
     Of several search settings, each a player of its own, the one that has played most is the model's.
     """
-    from backend.evaluation.rated_games import model_of
     from backend.evaluation.rating_history import current
+    from backend.evaluation.rating_view import model_of
 
     try:
         ratings = current(paths, config.key)

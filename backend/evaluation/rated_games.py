@@ -13,6 +13,7 @@ import numpy as np
 from backend.databases import tables
 from backend.errors import SchemaError
 from backend.evaluation.rating_spec import RatingSpec
+from backend.evaluation.rating_view import model_of as model_of
 from backend.evaluation.ratings import Ratings, rate
 from backend.evaluation.ratings_choices import Ints
 
@@ -26,12 +27,6 @@ def player_key(identity: str, sha256: str | None) -> str:
         return identity
     settings = identity.split(":", 2)[2:]  # behind "neural:<first digits of the SHA-256>"
     return ":".join([sha256, *settings])
-
-
-def model_of(player: str) -> str | None:
-    """The SHA-256 in a player's key; None for a baseline."""
-    head = player.partition(":")[0]
-    return head if len(head) == 64 and all(digit in "0123456789abcdef" for digit in head) else None
 
 
 @dataclass(frozen=True, slots=True)

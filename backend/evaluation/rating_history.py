@@ -6,34 +6,23 @@ Reading never writes. Whoever has added matches calls :func:`publish`, which sto
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
 from backend.configs import parse_config
 from backend.databases import open_reader, sqlite_errors, tables, transaction
-from backend.evaluation.rated_games import RatedGames, model_of, read_games
-from backend.evaluation.rating_spec import ANCHOR, RatingSpec
+from backend.evaluation.rated_games import RatedGames, read_games
+from backend.evaluation.rating_spec import RatingSpec
 from backend.evaluation.rating_store import Snapshot, add_snapshot, open_rating_tables, snapshots
+from backend.evaluation.rating_view import Band as Band
+from backend.evaluation.rating_view import model_of
+from backend.evaluation.rating_view import spec_of as spec_of
 from backend.evaluation.ratings import Ratings
 from backend.evaluation.reference_ratings import fill_reference
 from backend.paths import Paths
-from backend.thresholds import thresholds
 
 POINTS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """A rating at a point of the history, in Elo; the interval is at 95 %. See ``Ratings`` for what *open* means."""
-
-    elo: float
-    se: float
-    low: float
-    high: float
-    games: int
-    pinned: bool
-    open_above: bool
-    open_below: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +36,6 @@ class Point:
     spec: str
     players: dict[str, Band]
     unrated: dict[str, int]
-
-
-def spec_of(config: str) -> RatingSpec:
-    """The spec in force for a config."""
-    return RatingSpec(pins={ANCHOR: thresholds(parse_config(config)).anchor_elo})
 
 
 def bands(found: Ratings) -> dict[str, Band]:
@@ -157,13 +141,8 @@ def history(paths: Paths, config: str, points: int = POINTS) -> list[Point]:
     spec = spec_of(config)
     with closing(open_reader(paths.elo_db)) as db, sqlite_errors(paths.elo_db):
         games = read_games(db, config, parse_config(config).players, str(paths.elo_db))
-        ends = _run_ends(db, config)
+        ends = _ends(db, config, games, points)
         stored = {(one.seq, one.voids): one for one in snapshots(db, config) if one.spec == spec.digest}
-    if games.last and games.last not in {seq for seq, _, _ in ends}:
-        ends.append((games.last, "", None))
-    if len(ends) > points:
-        step = (len(ends) - 1) / (points - 1) if points > 1 else 0.0
-        ends = [ends[len(ends) - 1 - round(i * step)] for i in range(points)][::-1]
     made = []
     for seq, at, run in ends:
         voids = games.voids_at(seq)
@@ -172,6 +151,33 @@ def history(paths: Paths, config: str, points: int = POINTS) -> list[Point]:
         found = known.ratings if known is not None else games.rate(spec, kept)
         made.append(Point(seq, at, len(kept), run, spec.digest, bands(found), found.unrated))
     return made
+
+
+def fits(paths: Paths, config: str, points: int) -> Iterator[tuple[int, str, int, Ratings]]:
+    """Ratings fitted now to the games of a config, at evenly thinned ends of its runs: match, time, games, ratings.
+
+    Raises:
+        NotFoundError: there is no database.
+        UnverifiedError, LockedError, ResourceError, SchemaError: it cannot be read.
+    """
+    spec = spec_of(config)
+    with closing(open_reader(paths.elo_db)) as db, sqlite_errors(paths.elo_db):
+        games = read_games(db, config, parse_config(config).players, str(paths.elo_db))
+        ends = _ends(db, config, games, points)
+    for seq, at, _ in ends:
+        kept = games.kept(seq, games.voids_at(seq))
+        yield seq, at, len(kept), games.rate(spec, kept)
+
+
+def _ends(db: sqlite3.Connection, config: str, games: RatedGames, points: int) -> list[tuple[int, str, str | None]]:
+    """Ends of runs, and of the games, at most so many."""
+    ends = _run_ends(db, config)
+    if games.last and games.last not in {seq for seq, _, _ in ends}:
+        ends.append((games.last, "", None))
+    if len(ends) > points:
+        step = (len(ends) - 1) / (points - 1) if points > 1 else 0.0
+        ends = [ends[len(ends) - 1 - round(i * step)] for i in range(points)][::-1]
+    return ends
 
 
 def _run_ends(db: sqlite3.Connection, config: str) -> list[tuple[int, str, str | None]]:

@@ -15,7 +15,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from backend.databases import columns, open_reader, open_writer, sqlite_errors, tables, transaction
+from backend.databases import (
+    Stamp,
+    columns,
+    file_stamp,
+    open_reader,
+    open_writer,
+    sqlite_errors,
+    tables,
+    transaction,
+)
 from backend.errors import SchemaError, UnverifiedError, UsageError
 from backend.evaluation.match_record import MatchRecord, MatchSeat, Tally
 from backend.evaluation.statistics import wilson
@@ -257,27 +266,14 @@ def win_rates(paths: Paths) -> dict[str, tuple[WinRate, ...]]:
     path = paths.elo_db
     if not path.exists():
         return {}
-    stamp = _stamp(path)
+    stamp = file_stamp(path)
     known = _known.get(path)
     if known is None or known[0] != stamp:
         known = _known[path] = (stamp, _count_rates(path))
     return dict(known[1])
 
 
-_Stamp = tuple[tuple[int, int] | None, ...]
-_known: dict[Path, tuple[_Stamp, dict[str, tuple[WinRate, ...]]]] = {}
-
-
-def _stamp(path: Path) -> _Stamp:
-    """Time and size of the database and of its log: the same stamp, the same rows."""
-    found: list[tuple[int, int] | None] = []
-    for file in (path, path.with_name(path.name + "-wal")):
-        try:
-            status = file.stat()
-            found.append((status.st_mtime_ns, status.st_size))
-        except FileNotFoundError:
-            found.append(None)
-    return tuple(found)
+_known: dict[Path, tuple[Stamp, dict[str, tuple[WinRate, ...]]]] = {}
 
 
 def _count_rates(path: Path) -> dict[str, tuple[WinRate, ...]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from backend.databases import check_file, columns, sqlite_errors
+from backend.databases import check_file, columns, open_reader, sqlite_errors
 from backend.errors import SchemaError
 
 BUSY_SECONDS = 10.0
@@ -125,9 +125,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
     if not path.exists():
         yield None
         return
-    check_file(path)
-    source = f"{path.absolute().as_uri()}?mode=ro"
-    with sqlite_errors(path), closing(sqlite3.connect(source, uri=True, timeout=BUSY_SECONDS)) as opened:
+    with closing(open_reader(path, timeout_s=BUSY_SECONDS)) as opened, sqlite_errors(path):
         opened.row_factory = sqlite3.Row
         check_columns(opened, path)
         yield opened

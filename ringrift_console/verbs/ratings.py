@@ -12,10 +12,10 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from backend.errors import Exit, NotFoundError, UsageError
-from backend.evaluation.rated_games import model_of
 from backend.evaluation.rating_history import Band, bands, configs_with_games, current, spec_of
 from backend.evaluation.rating_history import history as elo_history
 from backend.evaluation.rating_verify import verify
+from backend.evaluation.rating_view import model_of
 from backend.evaluation.ratings import Ratings, win_chance
 from backend.evaluation.reference_ratings import stored_ratings
 from backend.paths import Paths

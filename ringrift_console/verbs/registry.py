@@ -122,6 +122,53 @@ def compare(args: argparse.Namespace, paths: Paths) -> int:
     return Exit.DONE
 
 
+def criteria(args: argparse.Namespace, paths: Paths) -> int:
+    """The criteria of a model's next stage, or of the one asked for."""
+    from backend.registry.promotion import TARGETS, assess
+    from backend.registry.store import find
+
+    row = find(paths, args.model)
+    stage = (args.stage or ("staging" if row.stage == "development" else "production")).lower()
+    if stage not in TARGETS:
+        raise UsageError("nobody promotes to that stage", where=stage, hint="one of " + " ".join(TARGETS))
+    found = assess(paths, row, stage)
+    if args.json:
+        print(to_json(found.record() | {"model": row.label, "more": found.more}))
+        return Exit.DONE
+    heading, *rows = found.table()
+    more = f", about {found.more} more games" if found.more else ""
+    print(f"{row.label} to {stage}: {found.outcome}{more}")
+    print(table(heading, rows))
+    return Exit.DONE
+
+
+def lineage(args: argparse.Namespace, paths: Paths) -> int:
+    """Where a model comes from, and where it went."""
+    from backend.registry.lineage import lineage as trace
+
+    found = trace(paths, args.model)
+    if args.json:
+        print(to_json(dataclasses.asdict(found)))
+        return Exit.DONE
+    chain = [one if isinstance(one, str) else one.label for one in found.ancestors]
+    pairs = [
+        ("data", f"{found.data.get('samples', '?')} samples, content {found.digest or 'unknown'}"),
+        ("run", found.run or "unknown"),
+        ("registered", f"{found.model.created_at:%Y-%m-%d %H:%M} UTC by {found.source or 'unknown'}"),
+        ("parents", " <- ".join(chain) or "none"),
+        ("model", f"{found.model.label} ({found.model.stage}) {found.model.sha256}"),
+        *(("evaluation", f"{run.run}: {run.games} games, {' '.join(run.opponents)}") for run in found.evaluations),
+        *(
+            ("deployment", f"{move.at:%Y-%m-%d %H:%M} UTC {move.action}: {move.before or 'none'} -> {move.after}")
+            for move in found.moves
+        ),
+        *(("trained on", f"{one.label} ({one.stage})") for one in found.children),
+        *(("same data", f"{one.label} ({one.stage})") for one in found.siblings),
+    ]
+    print("\n".join(plain(f"{name:<12}{text}") for name, text in pairs))
+    return Exit.DONE
+
+
 def export(args: argparse.Namespace, paths: Paths) -> int:
     """Copies a model's file, verified on both sides."""
     from backend.registry.deployment import check_source

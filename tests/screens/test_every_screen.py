@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 from rich.color import ColorType
+
+from backend.paths import Paths
+from tests.screens.evidence import play, register
 
 SIZES = [(80, 24), (160, 50)]
 LOOKS = {"truecolour": ("dark", False), "ansi16": ("ansi", False), "mono": ("mono", False), "ascii": ("mono", True)}
@@ -27,6 +31,14 @@ SCREENS = {
     "job": (["3", "d"], "t12", ["12.5 steps/s", "t12.1", "loss"]),
     "models": (["4"], "Models", ["square8_2p:v2", "development", "production", "93% 86"]),
     "model": (["4", "d"], "square8_2p:v2", ["41% 32", "1 crashed", "sha256"]),
+    "criteria": (["4", "c"], "criteria", ["To staging", "better than square8_2p:v1", "To production", "NO EVIDENCE"]),
+    "lineage": (["4", "L"], "lineage", ["content", "square8_2p:v1", "run2", "never in production"]),
+    "history": (["4", "j", "H"], "history", ["OVERRIDE", "the hosts need it today", "55.0 %", "as the test has it"]),
+    "compare": (["4", "m", "j", "equals_sign"], "square8_2p:v1 and square8_2p:v2", ["P(v1 better)", "12 of 30"]),
+    "elo": (["5"], "Elo", ["1650", "1400", "v2 ", "P(v2 better than champion v1)"]),
+    "configs": (["5", "v"], "Elo", ["best v2", "hexagonal_4p", "no games yet"]),
+    "matrix": (["5", "v", "v"], "Elo", ["60%/30", "v2 won 24 of 30 against heuristic:1"]),
+    "ratings": (["5", "v", "v", "v"], "Elo", ["heuristic:1", "pinned", "v2"]),
     "help": (["question_mark"], "Pulse", ["Keys and actions", "pipeline"]),
     "palette": (["ctrl+p"], "Pulse", ["Actions and objects", "hex8_2p"]),
     "form": (["p"], "Pulse", ["gauntlet games", "show the plan"]),
@@ -34,10 +46,32 @@ SCREENS = {
 HOSTILE = "[/x] [b [red]\x1b]0;evil\x07\x1b[2J\u202eabc\r\n\x00\ud800"
 
 
+READ_ON_A_THREAD = {"criteria", "lineage", "history", "compare", "elo", "configs", "matrix", "ratings"}
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def evidence(paths: Paths, snapshot: Any) -> None:
+    """The registry and the match records behind the models of the snapshot; v2 comes from v1."""
+    first, second = snapshot.models[1], replace(snapshot.models[0], parent=snapshot.models[1].sha256)
+    register(paths, (first, second))
+    play(paths, (first, second), HOSTILE.replace("\ud800", ""))
+
+
 async def press(pilot: Any, keys: list[str]) -> None:
     await pilot.pause()
     await pilot.press(*keys)
     await pilot.pause()
+
+
+async def filled(pilot: Any, text_of: Any, wanted: list[str]) -> None:
+    """Waits until a thread has read what a screen shows; the caller says what is missing."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        page = "\n".join(text_of(pilot.app))
+        if "reading" not in page and all(text in page for text in wanted):
+            return
+        await pilot.pause(0.02)
 
 
 def check(app: Any, lines: list[str], size: tuple[int, int], theme: str) -> None:
@@ -53,15 +87,18 @@ def check(app: Any, lines: list[str], size: tuple[int, int], theme: str) -> None
                 assert all(colour.type is not ColorType.TRUECOLOR for colour in colours)
 
 
-async def tour(app: Any, size: tuple[int, int]) -> AsyncIterator[str]:
-    """Goes through every screen of one running app and names it."""
+async def tour(app: Any, size: tuple[int, int], text_of: Any, *, known: bool = True) -> AsyncIterator[str]:
+    """Goes through every screen of one running app and names it; ``known``: as the evidence has it."""
     async with app.run_test(size=size) as pilot:
-        for name, (keys, _, _) in SCREENS.items():
+        for name, (keys, _, wanted) in SCREENS.items():
             await press(pilot, keys)
+            if name in READ_ON_A_THREAD:
+                await filled(pilot, text_of, wanted if known else [])
             yield name
-            while len(app.screen_stack) > 1:
+            while len(app.screen_stack) > 1 or getattr(app.screen, "view", "chart") != "chart":
                 await press(pilot, ["escape"])
-            await press(pilot, ["1"])
+            app.marked = None
+            await press(pilot, ["g", "1"])
 
 
 @pytest.mark.parametrize(("theme", "plain", "size"), CASES)
@@ -69,7 +106,7 @@ async def test_every_screen_shows_its_content_and_stays_inside(
     theme: str, plain: bool, size: tuple[int, int], build: Callable[..., Any], text_of: Any
 ) -> None:
     app = build(theme, plain)
-    async for name in tour(app, size):
+    async for name in tour(app, size, text_of):
         _, crumb, wanted = SCREENS[name]
         lines = text_of(app)
         page = "\n".join(lines)
@@ -106,7 +143,7 @@ async def test_hostile_text_is_drawn_and_never_obeyed(
     )
     app = build(source=source)
     seen = ""
-    async for name in tour(app, size):
+    async for name in tour(app, size, text_of, known=False):
         lines = text_of(app)
         seen += "\n".join(lines)
         check(app, lines, size, "dark")

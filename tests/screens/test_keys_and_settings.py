@@ -32,6 +32,7 @@ def test_every_key_is_allowed_documented_and_does_something(action: Action) -> N
 def test_every_key_has_a_handler(action: Action) -> None:
     from ringrift_console.app import ConsoleApp
     from screens.base import BaseScreen
+    from screens.elo import EloScreen
     from screens.hosts import HostsScreen
     from screens.jobs import JobsScreen
     from screens.log import LogScreen
@@ -40,6 +41,7 @@ def test_every_key_has_a_handler(action: Action) -> None:
 
     screens = {
         "pulse": PulseScreen, "hosts": HostsScreen, "jobs": JobsScreen, "models": ModelsScreen, "log": LogScreen,
+        "elo": EloScreen,
     }  # fmt: skip
     holder = ConsoleApp if action.scope == "global" else screens.get(action.scope, BaseScreen)
     name = "do_" + action.name.replace(".", "_")

@@ -31,6 +31,7 @@ from backend.training.games_db import GamesDb, Slot, iterate_games
 from backend.training.selfplay import SelfplayRunner, SelfplaySettings
 from backend.training.verify_games import replay_problem, verify_games
 from backend.training.volume import count_games, volume
+from tests.lab.disks import small_disk
 
 CONFIG = parse_config("square8_2p")
 
@@ -294,16 +295,10 @@ def test_a_full_disk_is_a_resource_error_and_keeps_what_was_stored(stored: Path,
     assert len({game.game_id for game in found}) == int(count)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_a_full_file_system_is_a_resource_error_and_keeps_what_was_stored(
     tmp_path: Path, played: list[GameRecord]
 ) -> None:
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting is not allowed here")
-    try:
+    with small_disk(tmp_path / "tiny", "200k") as folder:
         count = 0
         with pytest.raises(ResourceError), GamesDb.write(folder / "games.db", CONFIG, "a test") as db:
             while True:
@@ -311,8 +306,6 @@ def test_a_full_file_system_is_a_resource_error_and_keeps_what_was_stored(
                 db.append(slots(batch))
                 count += len(batch)
         assert len(list(iterate_games(folder / "games.db"))) == count
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_few_bytes_that_unpack_to_gigabytes_are_damage() -> None:
