@@ -13,7 +13,7 @@ from enum import IntEnum
 from importlib import import_module
 from typing import Any, Literal
 
-from backend.snapshot import ENDED, HostRow, JobRow, ModelRow, Snapshot
+from backend.snapshot import ENDED, HostRow, JobRow, ModelRow, Snapshot, TransferRow
 
 
 class Tier(IntEnum):
@@ -24,7 +24,7 @@ class Tier(IntEnum):
     NAMED = 2  # a plan dialog, answered by typing the object's name; a plan may ask for that by itself
 
 
-Scope = Literal["global", "move", "list", "pulse", "hosts", "jobs", "models", "elo", "log"]
+Scope = Literal["global", "move", "list", "pulse", "hosts", "jobs", "models", "elo", "transfers", "log"]
 """Where a key holds: everywhere; wherever one moves about; on tables; on one screen."""
 
 
@@ -103,6 +103,52 @@ def find_model(snapshot: Snapshot, subject: str | None) -> ModelRow | None:
 
 def find_host(snapshot: Snapshot, subject: str | None) -> HostRow | None:
     return next((host for host in snapshot.hosts if host.name == subject), None)
+
+
+def find_transfer(snapshot: Snapshot, subject: str | None) -> TransferRow | None:
+    return next((row for row in snapshot.transfers if row.id == subject), None)
+
+
+def _needs_transfer(snapshot: Snapshot, subject: str | None) -> str | None:
+    return None if find_transfer(snapshot, subject) else "no transfer is selected"
+
+
+def _can_pause(snapshot: Snapshot, subject: str | None) -> str | None:
+    row = find_transfer(snapshot, subject)
+    if row is None:
+        return "no transfer is selected"
+    if row.ended_at is not None:
+        return "it has ended"
+    return "it is paused already" if row.paused is not None else None
+
+
+def _can_resume(snapshot: Snapshot, subject: str | None) -> str | None:
+    row = find_transfer(snapshot, subject)
+    if row is None:
+        return "no transfer is selected"
+    return None if row.paused is not None and row.ended_at is None else "it is not paused"
+
+
+def _can_end_transfer(snapshot: Snapshot, subject: str | None) -> str | None:
+    row = find_transfer(snapshot, subject)
+    if row is None:
+        return "no transfer is selected"
+    return "it has ended" if row.ended_at is not None else None
+
+
+def _can_retry_transfer(snapshot: Snapshot, subject: str | None) -> str | None:
+    row = find_transfer(snapshot, subject)
+    if row is None:
+        return "no transfer is selected"
+    again = any(host.state in ("failed", "cancelled", "blocked") for host in row.hosts)
+    return None if again else "no host of it has failed"
+
+
+def _can_verify(snapshot: Snapshot, subject: str | None) -> str | None:
+    row = find_transfer(snapshot, subject)
+    if row is None:
+        return "no transfer is selected"
+    return None if row.live else "no host has the file yet"
 
 
 def _needs_host(snapshot: Snapshot, subject: str | None) -> str | None:
@@ -214,6 +260,7 @@ JSON = Param("--json", "print JSON", type="flag")
 DRY_RUN = Param("--dry-run", "print the plan and change nothing", type="flag")
 WAIT = Param("--wait", "stay until it has ended and exit with its outcome", type="flag")
 HOST = Param("host", "name in hosts.yaml", metavar="HOST")
+TRANSFER = Param("transfer", "id of a transfer", metavar="ID")
 HOSTS_FILE = Param("--hosts", "hosts file to use; default RINGRIFT_HOSTS, else the root's", type="path", metavar="FILE")
 MODEL = Param("model", "label, SHA-256 or the start of one", metavar="MODEL")
 REASON = Param("--reason", "why, in words; kept for ever", metavar="TEXT")
@@ -223,6 +270,7 @@ _RULES = "ringrift_console.verbs.rules"
 _TRAINING = "ringrift_console.verbs.training"
 _JOBS = "ringrift_console.verbs.jobs"
 _HOSTS = "ringrift_console.verbs.hosts"
+_TRANSFERS = "ringrift_console.verbs.transfers"
 _RATINGS = "ringrift_console.verbs.ratings"
 _REGISTRY = "ringrift_console.verbs.registry"
 
@@ -233,6 +281,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("go.jobs", "Jobs: self-play, export, training, gauntlets", "Jobs", key="3"),
     Action("go.models", "Models: the registry", "Models", key="4"),
     Action("go.elo", "Elo: ratings over time, all configs, who beats whom", "Elo", key="5"),
+    Action("go.transfers", "Transfers: files on their way to hosts", "Transfers", key="6"),
     Action("help", "What every key does here; runs any of it", "help", key="question_mark"),
     Action("command", "Type an action by name, as on the command line", "command", key="colon"),
     Action("quit", "Leave the console; jobs go on", "quit", key="q"),
@@ -261,6 +310,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("elo.champion", "Choose the production model of the config", "champion", key="b", scope="elo", footer=False),
     Action("elo.left", "Cursor to the left: an earlier point, a column", key="h,left", scope="elo", footer=False),
     Action("elo.right", "Cursor to the right: a later point, a column", key="l,right", scope="elo", footer=False),
+    Action("transfers.swarm", "The hosts as a table, or who feeds whom", "swarm", key="w", scope="transfers"),
     Action("log.follow", "Follow the end of the log, or hold still", "follow", key="f", scope="log"),
     Action("log.search", "Search the log; case counts only if you type capitals", "search", key="slash", scope="log"),
     Action("log.next", "Next match, towards the end", "next", key="n", scope="log"),
@@ -607,6 +657,117 @@ ACTIONS: tuple[Action, ...] = (
         key="s",
         scope="hosts",
         available=_needs_host,
+    ),
+    # transfers
+    Action(
+        "transfers.distribute",
+        "Bring a model or a file to hosts, GPU hosts first, proved where it arrives",
+        "distribute…",
+        verb=("distribute",),
+        params=(
+            Param("what", "label or SHA-256 of a model, or a file", metavar="MODEL|FILE"),
+            Param("--hosts", "names in hosts.yaml with commas; default all in use", metavar="NAMES"),
+            Param("--transport", "use only this one", metavar="NAME"),
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_TRANSFERS}:distribute",
+        plan="backend.distribution.plans:plan_distribute",
+        tier=Tier.PLAN,
+        key="t",
+        scope="models",
+        available=_needs_model,
+    ),
+    Action(
+        "transfers.list",
+        "Transfers under way, and the newest others",
+        verb=("transfers", "list"),
+        params=(Param("--last", "how many that have ended", type="int", default=30, metavar="N"), JSON),
+        run=f"{_TRANSFERS}:list_transfers",
+    ),
+    Action(
+        "transfers.show",
+        "Everything known of one transfer: each host, its way, its troubles, its receipt",
+        "details",
+        verb=("transfers", "show"),
+        params=(TRANSFER, JSON),
+        run=f"{_TRANSFERS}:show",
+        key="d",
+        scope="transfers",
+        available=_needs_transfer,
+    ),
+    Action(
+        "transfers.pause",
+        "End the engines of a transfer for a while; what hosts have stays",
+        "pause…",
+        verb=("transfers", "pause"),
+        params=(TRANSFER, Param("--reason", "why, in words", metavar="TEXT"), WAIT, DRY_RUN, JSON),
+        run=f"{_TRANSFERS}:pause",
+        plan="backend.distribution.plans:plan_pause",
+        tier=Tier.PLAN,
+        key="p",
+        scope="transfers",
+        available=_can_pause,
+    ),
+    Action(
+        "transfers.resume",
+        "Let a paused transfer go on",
+        "resume…",
+        verb=("transfers", "resume"),
+        params=(TRANSFER, WAIT, DRY_RUN, JSON),
+        run=f"{_TRANSFERS}:resume",
+        plan="backend.distribution.plans:plan_resume",
+        tier=Tier.PLAN,
+        key="u",
+        scope="transfers",
+        available=_can_resume,
+    ),
+    Action(
+        "transfers.cancel",
+        "End a transfer; hosts that have the file keep it",
+        "cancel…",
+        verb=("transfers", "cancel"),
+        params=(TRANSFER, WAIT, DRY_RUN, JSON),
+        run=f"{_TRANSFERS}:cancel",
+        plan="backend.distribution.plans:plan_cancel",
+        tier=Tier.PLAN,
+        key="x",
+        scope="transfers",
+        available=_can_end_transfer,
+    ),
+    Action(
+        "transfers.retry",
+        "Try again where a transfer failed, with every transport",
+        "retry…",
+        verb=("transfers", "retry"),
+        params=(TRANSFER, WAIT, DRY_RUN, JSON),
+        run=f"{_TRANSFERS}:retry",
+        plan="backend.distribution.plans:plan_retry",
+        tier=Tier.PLAN,
+        key="r",
+        scope="transfers",
+        available=_can_retry_transfer,
+    ),
+    Action(
+        "transfers.verify",
+        "Have hosts read what a transfer brought them, from the first byte to the last",
+        "verify…",
+        verb=("transfers", "verify"),
+        params=(TRANSFER, WAIT, DRY_RUN, JSON),
+        run=f"{_TRANSFERS}:verify",
+        plan="backend.distribution.plans:plan_verify",
+        tier=Tier.PLAN,
+        key="V",
+        scope="transfers",
+        available=_can_verify,
+    ),
+    Action(
+        "fleet.drift",
+        "Ask hosts what they hold, and tell what differs from their receipts",
+        verb=("fleet", "drift"),
+        params=(Param("--cached", "ask nobody, print what is stored", type="flag"), JSON),
+        run=f"{_TRANSFERS}:drift",
     ),
     Action(
         "tournament",

@@ -74,6 +74,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         "jobs": _screen("screens.jobs", "JobsScreen"),
         "models": _screen("screens.models", "ModelsScreen"),
         "elo": _screen("screens.elo", "EloScreen"),
+        "transfers": _screen("screens.transfers", "TransfersScreen"),
     }
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (120, "-wide")]
 
@@ -295,6 +296,9 @@ class ConsoleApp(App[int], inherit_bindings=False):
 
     async def do_go_hosts(self) -> None:
         await self.go("hosts")
+
+    async def do_go_transfers(self) -> None:
+        await self.go("transfers")
 
     async def do_go_jobs(self) -> None:
         await self.go("jobs")

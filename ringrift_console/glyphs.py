@@ -140,6 +140,8 @@ UTF8 = Glyphs(
         "staging": "◌", "production": "●", "archived": "–", "rejected": "✗", "up": "●", "down": "✗", "error": "✗",
         "warning": "▲", "info": "·", "pending": "○", "refused": "✗",
         "new": "◌", "off": "–", "drained": "■",
+        "planned": "○", "queued": "○", "preflight": "◌", "fetching": "●", "fetched": "◌", "verifying": "◌",
+        "published": "✓", "paused": "■",
         "starting": "◌", "orphaned": "▲", "lost": "?", "given up": "–",
     },
 )  # fmt: skip
@@ -152,6 +154,8 @@ ASCII = Glyphs(
         "staging": ":", "production": "*", "archived": "-", "rejected": "x", "up": "+", "down": "x", "error": "x",
         "warning": "!", "info": "|", "pending": ".", "refused": "x",
         "new": ":", "off": "-", "drained": "#",
+        "planned": ".", "queued": ".", "preflight": ":", "fetching": ">", "fetched": ":", "verifying": ":",
+        "published": "+", "paused": "#",
         "starting": ":", "orphaned": "!", "lost": "?", "given up": "-",
     },
     bar_full="#", bar_empty="-", cursor=">", ellipsis="~", separator="|", line="-", down="v", up="^", attention="!",

@@ -36,6 +36,8 @@ SCREENS: dict[str, tuple[Scope, ...]] = {
     "jobs": ("jobs", "list", "move", "global"),
     "models": ("models", "list", "move", "global"),
     "elo": ("elo", "models", "list", "move", "global"),
+    "transfers": ("transfers", "list", "move", "global"),
+    "transfer": ("transfers", "move", "global"),
     "host": ("hosts", "move", "global"),
     "job": ("jobs", "move", "global"),
     "model": ("models", "move", "global"),

@@ -118,6 +118,8 @@ STATE_ROLES: dict[str, Role] = {
     "ready": "good", "development": "text", "staging": "info", "production": "good", "archived": "dim",
     "rejected": "bad", "error": "bad", "warning": "warn", "info": "info", "pending": "dim", "refused": "bad",
     "up": "good", "down": "bad", "new": "info", "off": "dim", "drained": "warn",
+    "planned": "dim", "queued": "dim", "preflight": "info", "fetching": "info", "fetched": "info",
+    "verifying": "info", "published": "good", "paused": "warn",
     "starting": "info", "orphaned": "warn", "lost": "warn", "given up": "dim",
 }  # fmt: skip
 

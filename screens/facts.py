@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from backend.jobs.explain import WayOut, derivation, exit_word, outcome_word, silence, ways_out
-from backend.snapshot import JobRow, ModelRow
+from backend.snapshot import JobRow, ModelRow, Snapshot
 from backend.text import size_text
 from ringrift_console.actions import BY_NAME
 from ringrift_console.keymap import key_text
@@ -118,6 +118,12 @@ def _attempts(app: ConsoleApp, job: JobRow) -> list[Fact]:
     return facts
 
 
+def live_on(snapshot: Snapshot, sha256: str) -> list[Fact]:
+    """On how many of the hosts that were to have a file it is live; nothing where it was never sent."""
+    live, wanted = snapshot.live_hosts(sha256)
+    return [("live on", (f"{live} of {wanted} hosts", "good" if live == wanted else "warn"))] if wanted else []
+
+
 def model_facts(app: ConsoleApp, model: ModelRow) -> list[Fact]:
     """Everything known of one model."""
     clock = app.clock
@@ -127,6 +133,7 @@ def model_facts(app: ConsoleApp, model: ModelRow) -> list[Fact]:
         ("stage", (glyph + since, role)),
         ("config", model.config or "unknown"),
         ("made", clock.long(model.created_at)),
+        *live_on(app.snapshot, model.sha256),
         ("games", f"{model.games} played"),
         ("parent", model.parent or "-"),
         ("network", model.architecture or "-"),

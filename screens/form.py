@@ -11,12 +11,12 @@ from textual.containers import Horizontal
 from textual.widget import Widget
 
 from backend.configs import CONFIGS
-from ringrift_console.actions import Action, Param
+from ringrift_console.actions import HOSTS_FILE, Action, Param
 from ringrift_console.widgets.line import Bar
 from ringrift_console.widgets.prompt import LineInput
 from screens.dialogs import Dialog
 
-_NOT_ASKED = {"--wait", "--dry-run", "--json", "--hosts", "--fingerprint"}
+_NOT_ASKED = {"--wait", "--dry-run", "--json", "--fingerprint"}
 _LABEL = 18
 
 
@@ -33,7 +33,7 @@ def choices(action: Action) -> list[Choice]:
     """The fields of an action's form; none for what only the command line needs."""
     found = []
     for param in action.params:
-        if param.name not in _NOT_ASKED:
+        if param.name not in _NOT_ASKED and param != HOSTS_FILE:
             dest = param.name.lstrip("-").replace("-", "_")
             options = param.choices or (tuple(c.key for c in CONFIGS) if dest == "config" else ())
             found.append(Choice(param, dest, options))

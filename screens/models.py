@@ -8,7 +8,7 @@ from backend.snapshot import ModelRow, Snapshot
 from backend.text import size_text
 from ringrift_console.widgets.line import Span
 from ringrift_console.widgets.table import Column
-from screens.cells import against, count, gauntlet_target, state_span, win_span
+from screens.cells import UNKNOWN, against, count, gauntlet_target, state_span, win_span
 from screens.facts import Fact, model_facts
 from screens.listing import ListScreen
 from screens.model_actions import ModelActions
@@ -54,6 +54,7 @@ class ModelsScreen(ModelActions, ListScreen[ModelRow]):
             Column("CONFIG", _config, 12, from_width=999, find=_config),  # for the filter
             Column("SIZE", lambda model: size_text(model.size), 8, from_width=96, align="right"),
             Column("MADE", self._made, 6, align="right", sort=lambda model: model.created_at),
+            Column("LIVE ON", self._live, 7, from_width=100, align="right"),
             Column("SHA-256", self._sha, 8, find=lambda model: model.sha256, from_width=90),
         ]  # fmt: skip
 
@@ -64,6 +65,11 @@ class ModelsScreen(ModelActions, ListScreen[ModelRow]):
 
     def _win(self, model: ModelRow, opponent: str) -> Span:
         return win_span(against(model, opponent), gauntlet_target(model, opponent), interval=True)
+
+    def _live(self, model: ModelRow) -> Span:
+        """Hosts that hold it, of those that were to."""
+        live, wanted = self.app.snapshot.live_hosts(model.sha256)
+        return (f"{live}/{wanted}", "good" if live == wanted else "warn") if wanted else (UNKNOWN, "dim")
 
     def _made(self, model: ModelRow) -> Span:
         return self.app.clock.short(model.created_at), "dim"

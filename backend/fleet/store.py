@@ -125,6 +125,7 @@ def _row(
         samples=samples,
         troubles=tuple(HostTrouble(datetime.fromtimestamp(at, UTC), text) for at, text in troubles),
         changed=changed,
+        mbit=float(settings["bandwidth_mbps"]) if settings.get("bandwidth_mbps") else None,
     )
 
 

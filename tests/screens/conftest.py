@@ -15,6 +15,7 @@ from backend.paths import Paths
 from backend.snapshot import (
     AttemptRow,
     ConfigRow,
+    DeliveryRow,
     EventRow,
     GpuSample,
     HostRow,
@@ -26,6 +27,7 @@ from backend.snapshot import (
     Need,
     Snapshot,
     SupervisorRow,
+    TransferRow,
     WinRate,
 )
 
@@ -108,6 +110,49 @@ def make_hosts() -> tuple[HostRow, ...]:
     )  # fmt: skip
 
 
+SIZE = 80_000_000
+
+
+def make_delivery(host: str, position: int, state: str = "fetching", **extra: Any) -> DeliveryRow:
+    live = state in ("published", "done")
+    values: dict[str, Any] = {
+        "wave": 0 if position < 3 else 1, "transport": "torrent", "routes": ("torrent", "aria2", "rsync"),
+        "attempts": 1,
+        "have": SIZE if live else SIZE // 4, "rate": 2e6 if state == "fetching" else 0.0, "started_at": ago(seconds=30),
+        "receipt": {"verify": {"sha256": "ab", "loadable": True}} if live else None,
+    }  # fmt: skip
+    return DeliveryRow(host, position, state=state, **(values | extra))
+
+
+def make_transfers() -> tuple[TransferRow, ...]:
+    fed = (
+        {"name": "head", "down": 1.5e6, "received": 9_000_000},
+        {"name": "birch-1", "down": 5e5, "received": 1_000_000},
+    )
+    hosts = (
+        make_delivery("alder-1", 1, "published", live_at=ago(seconds=5), peers=({"name": "head", "received": SIZE},)),
+        make_delivery("birch-1", 2, peers=fed, pieces="9" * 20 + "5" * 8 + "0" * 36),
+        make_delivery("cedar-1", 3, "queued", transport="rsync", rate=0.0, have=0, failure="no route: a shut port"),
+        make_delivery("dogwood-1", 4, "blocked", have=0, failure="disk full: 3.0 MB are free (free some)"),
+    )  # fmt: skip
+    common: dict[str, Any] = {
+        "cause": "promotion", "path": "/data/m.pth", "size": SIZE, "kind": "checkpoint", "paused": None, "by": "ada",
+    }  # fmt: skip
+    return (
+        TransferRow(
+            "x1", "square8_2p:v1 to 4 hosts", name="square8_2p.pth", sha256="01" + "ab12cd34" * 8, state="done",
+            model="square8_2p:v1", created_at=ago(hours=2), started_at=ago(hours=2), live_at=ago(hours=2, seconds=-9),
+            ended_at=ago(hours=1), head_sent=SIZE, hosts=tuple(make_delivery(one.host, 1, "done") for one in hosts),
+            **common,
+        ),
+        TransferRow(
+            "x2", "square8_2p:v2 to 4 hosts", name="square8_2p.pth", sha256="02" + "ab12cd34" * 8, state="fetching",
+            model="square8_2p:v2", created_at=ago(seconds=40), started_at=ago(seconds=30), head_sent=SIZE * 3 // 2,
+            head_rate=3e6, hosts=hosts, **common,
+        ),
+    )  # fmt: skip
+
+
 def make_snapshot(**changes: Any) -> Snapshot:
     models = (make_model(2), make_model(1, stage="production"), make_model(1, "hex8_2p", "archived"))
     configs = [ConfigRow(config.key, 0, 200, "empty", models=0) for config in CONFIGS]
@@ -132,6 +177,7 @@ def make_snapshot(**changes: Any) -> Snapshot:
     values: dict[str, Any] = {
         "root": "/data/ringrift", "revision": 41, "taken_at": NOW, "configs": tuple(configs), "jobs": jobs,
         "models": models, "hosts": make_hosts(),
+        "transfers": make_transfers(),
         "events": tuple(EventRow(n, ago(minutes=60 - n), "JOB_ENDED", f"s{n:02}", {}) for n in range(1, 12)),
         "supervisor": SupervisorRow(True, 4711, ago(hours=3), 4.0, 2),
         "needs": (Need("selfplay hex8_2p s09 failed: killed (SIGKILL)", "s09", "jobs", "error"),),

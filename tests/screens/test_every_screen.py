@@ -39,6 +39,14 @@ SCREENS = {
     "configs": (["5", "v"], "Elo", ["best v2", "hexagonal_4p", "no games yet"]),
     "matrix": (["5", "v", "v"], "Elo", ["60%/30", "v2 won 24 of 30 against heuristic:1"]),
     "ratings": (["5", "v", "v", "v"], "Elo", ["heuristic:1", "pinned", "v2"]),
+    "transfers": (
+        ["6"],
+        "Transfers",
+        ["x2", "square8_2p:v2", "1/4", "31%", "rsync", "disk full", "alder-1", "30s"],
+    ),
+    "swarm": (["6", "w"], "Transfers", ["x2", "birch-1", "1.50"]),
+    "transfer": (["6", "d"], "x2", ["1/4 hosts", "1.50 copies", "Troubles", "dogwood-1"]),
+    "delivery": (["6", "tab", "j", "enter"], "birch-1", ["torrent → aria2 → rsync", "20.0 MB of 80.0 MB"]),
     "help": (["question_mark"], "Pulse", ["Keys and actions", "pipeline"]),
     "palette": (["ctrl+p"], "Pulse", ["Actions and objects", "hex8_2p"]),
     "form": (["p"], "Pulse", ["gauntlet games", "show the plan"]),
@@ -137,6 +145,19 @@ async def test_hostile_text_is_drawn_and_never_obeyed(
         needs=tuple(replace(need, text=HOSTILE) for need in snapshot.needs),
         events=tuple(replace(event, subject=HOSTILE, type=HOSTILE) for event in snapshot.events),
         configs=tuple(replace(row, note=HOSTILE) for row in snapshot.configs),
+        transfers=tuple(
+            replace(
+                row,
+                title=HOSTILE,
+                name=HOSTILE,
+                path=HOSTILE,
+                cause=HOSTILE,
+                hosts=tuple(
+                    replace(host, failure=HOSTILE, fault=HOSTILE, receipt={HOSTILE: HOSTILE}) for host in row.hosts
+                ),
+            )
+            for row in snapshot.transfers
+        ),
         hosts=tuple(
             replace(host, role=HOSTILE, why=HOSTILE, facts=host.facts | {"kernel": HOSTILE}) for host in snapshot.hosts
         ),
