@@ -1,0 +1,147 @@
+"""How soon the Models and the Elo screen answer on a root with many models and matches.
+
+    python benchmarks/models_screen.py [--models 10000] [--matches 1000000] [--root DIR] [--runs 5] [--json]
+
+Makes the root (``benchmarks/models_root.py``) unless it is there, and drives a headless console on it. Medians of:
+seconds from the key to the first frame with rows; from a key of the filter to the frame with what matches; from the key
+of Elo to the frame with the drawn chart, read for the first time. Beside them the first read of the whole root, and a
+calibration in the same run: a fixed piece of interpreter work that takes 0.1 s on an idle core of 2024.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from ringrift_console.start import prepare_environment
+
+prepare_environment()
+
+from backend.evaluation.records import _known as _known_rates  # noqa: E402
+from backend.overview import _rated  # noqa: E402
+from backend.paths import Paths  # noqa: E402
+from backend.registry.store import _known as _known_rows  # noqa: E402
+from benchmarks.models_root import make  # noqa: E402
+from ringrift_console.app import ConsoleApp  # noqa: E402
+from ringrift_console.clock import Clock  # noqa: E402
+
+PATIENCE_S = 300.0
+
+
+def calibrate() -> float:
+    """Seconds of a fixed piece of work of the interpreter."""
+    began = time.perf_counter()
+    total = 0
+    for n in range(1_600_000):
+        total += n * n % 7
+    return time.perf_counter() - began
+
+
+def text_of(app: Any) -> str:
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+
+
+async def until(pilot: Any, good: Callable[[], bool]) -> None:
+    """Waits for a frame, without sleeping between looks."""
+    end = time.monotonic() + PATIENCE_S
+    while not good():
+        if time.monotonic() > end:
+            raise TimeoutError(text_of(pilot.app))
+        await asyncio.sleep(0)
+
+
+async def run(root: Path, size: tuple[int, int]) -> dict[str, float]:
+    """One console from its start."""
+    for cache in (_known_rates, _known_rows, _rated):
+        cache.clear()
+    app = ConsoleApp(Paths(root), clock=Clock(mode="utc"))
+    took: dict[str, float] = {}
+    began = time.perf_counter()
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: app.have_read)
+        took["first read"] = time.perf_counter() - began
+
+        async def timed(name: str, key: str, good: Callable[[], bool]) -> None:
+            started = time.perf_counter()
+            app.screen.post_message(_key(key))
+            await until(pilot, good)
+            took[name] = time.perf_counter() - started
+
+        await timed("models, first paint", "4", lambda: ":v" in text_of(app))
+        await pilot.press("slash")
+        await pilot.pause()
+        text, slowest = "hex8_3p:v77", 0.0
+        for n, letter in enumerate(text, 1):
+            started = time.perf_counter()
+            await pilot.press(letter)
+            await until(pilot, lambda n=n: app.screen.main_table.filter.text == text[:n])  # type: ignore[misc]
+            text_of(app)
+            slowest = max(slowest, time.perf_counter() - started)
+        took["filter, slowest key"] = slowest
+        await pilot.press("enter")
+        await timed("elo, chart", "5", lambda: "better than champion" in text_of(app) or "champion" in text_of(app))
+        await timed("elo, another config", "right_square_bracket", lambda: "square8_3p" in text_of(app) and (
+            "rated," in text_of(app)))  # fmt: skip
+    return took
+
+
+def _key(key: str) -> Any:
+    from textual.events import Key
+
+    names = {"right_square_bracket": "]"}
+    return Key(key, names.get(key, key))
+
+
+async def measure(root: Path, runs: int, size: tuple[int, int]) -> dict[str, Any]:
+    calibrations, found = [], []
+    await run(root, size)  # imports, and the page cache
+    for _ in range(runs):
+        calibrations.append(calibrate())
+        found.append(await run(root, size))
+    return {
+        "runs": runs,
+        "size": f"{size[0]}x{size[1]}",
+        "median_s": {name: round(statistics.median(one[name] for one in found), 3) for name in found[0]},
+        "calibration_s": round(statistics.median(calibrations), 3),
+        "load_1m": round(os.getloadavg()[0], 2),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=int, default=10_000)
+    parser.add_argument("--matches", type=int, default=1_000_000)
+    parser.add_argument("--root", type=Path, help="use it, or make it there and keep it")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--size", default="160x50")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    width, height = map(int, args.size.split("x"))
+    with tempfile.TemporaryDirectory() as folder:
+        root = (args.root or Path(folder)).absolute()
+        if not Paths(root).registry_db.exists():
+            make(root, args.models, args.matches, 60)
+        result = asyncio.run(measure(root, args.runs, (width, height)))
+    if args.json:
+        print(json.dumps(result))
+        return 0
+    print(f"{args.models:,} models, {args.matches:,} matches, {result['size']}, median of {result['runs']} runs, "
+          f"load {result['load_1m']}")  # fmt: skip
+    for name, seconds in (result["median_s"] | {"calibration": result["calibration_s"]}).items():
+        print(f"  {name:<22} {seconds:7.3f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
