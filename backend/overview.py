@@ -10,7 +10,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Awaitable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from operator import is_
 from pathlib import Path
@@ -95,7 +95,16 @@ async def _read_models(paths: Paths) -> tuple[ModelRow, ...]:
     return await (await Registry.open(paths)).model_rows()
 
 
-_Rated = tuple[dict[tuple[str, int], tuple[ModelRow, ModelRow]], tuple[ModelRow, ...]]
+@dataclass(frozen=True, slots=True)
+class _Rated:
+    """The last look at the models of a root: what it was made from, the pairs by model, and the rows."""
+
+    models: tuple[ModelRow, ...] = ()
+    rates: dict[str, tuple[WinRate, ...]] = field(default_factory=dict)
+    pairs: dict[tuple[str, int], tuple[ModelRow, ModelRow]] = field(default_factory=dict)
+    rows: tuple[ModelRow, ...] = ()
+
+
 _rated: dict[str, _Rated] = {}
 
 
@@ -103,19 +112,20 @@ def _with_rates(
     paths: Paths, models: tuple[ModelRow, ...], rates: dict[str, tuple[WinRate, ...]]
 ) -> tuple[ModelRow, ...]:
     """Models with their results; what is as it was at the last look is the same object."""
-    root = str(paths.root)
-    before, last = _rated.get(root, ({}, ()))
+    last = _rated.get(str(paths.root), _Rated())
+    if models is last.models and rates == last.rates:
+        return last.rows
     made: dict[tuple[str, int], tuple[ModelRow, ModelRow]] = {}
     for model in models:
         found = rates.get(model.sha256, ())
-        old = before.get((model.model_id, model.version))
+        old = last.pairs.get((model.model_id, model.version))
         if old is None or old[0] is not model or old[1].win_rates != found:
             old = model, replace(model, win_rates=found, games=sum(rate.games for rate in found))
         made[model.model_id, model.version] = old
     rows = tuple(made[model.model_id, model.version][1] for model in models)
-    if len(rows) == len(last) and all(map(is_, rows, last)):
-        rows = last
-    _rated[root] = (made, rows)
+    if len(rows) == len(last.rows) and all(map(is_, rows, last.rows)):
+        rows = last.rows
+    _rated[str(paths.root)] = _Rated(models, rates, made, rows)
     return rows
 
 
