@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from backend.paths import Paths
 from backend.registry.files import full_path
 from backend.snapshot import ModelRow
 
+_MANY = 8  # paths of one folder from which looking through it is cheaper
 _CONFIG_KEYS = frozenset(config.key for config in CONFIGS)
 
 
@@ -38,12 +41,38 @@ def read_rows(
     found = db.execute(
         f"SELECT v.*, {ours}, {since} AS stage_since FROM versions v {join} {where} ORDER BY v.id DESC", values
     )
-    return tuple(_model_row(row, paths) for row in found)
+    rows = found.fetchall()
+    there = None if paths is None else present_files(paths, [row["file_path"] for row in rows])
+    return tuple(_model_row(row, there) for row in rows)
 
 
-def _model_row(row: sqlite3.Row, paths: Paths | None) -> ModelRow:
-    training = json_of(row["training_config_json"])
+def present_files(paths: Paths, stored: Iterable[str]) -> set[str]:
+    """Those of some stored paths where there is a file; a folder with many of them is looked through once."""
+    folders: dict[str, list[str]] = {}
+    for text in stored:
+        folders.setdefault(text.rpartition("/")[0], []).append(text)
+    found: set[str] = set()
+    for folder, texts in folders.items():
+        names = _names(full_path(paths, folder)) if len(texts) >= _MANY else None
+        if names is None:
+            found |= {text for text in texts if is_file(full_path(paths, text))}
+        else:
+            found |= {text for text in texts if text.rpartition("/")[2] in names}
+    return found
+
+
+def _names(folder: Path) -> set[str] | None:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except (OSError, ValueError):
+        return None
+
+
+def _model_row(row: sqlite3.Row, there: set[str] | None) -> ModelRow:
     metadata = json_of(row["metadata_json"])
+    told = metadata and row["config"] and row["architecture"] and row["parent_sha256"]
+    training = {} if told else json_of(row["training_config_json"])
     return ModelRow(
         model_id=row["model_id"],
         version=int(row["version"]),
@@ -57,7 +86,7 @@ def _model_row(row: sqlite3.Row, paths: Paths | None) -> ModelRow:
         architecture=row["architecture"] or _text(training.get("architecture")),
         metadata=metadata or {"training": training},
         stage_since=time_of(row["stage_since"]),
-        present=paths is None or is_file(full_path(paths, row["file_path"])),
+        present=there is None or row["file_path"] in there,
     )
 
 
