@@ -12,6 +12,9 @@ from screens.cells import against, count, gauntlet_target, state_span, win_span
 from screens.facts import Fact, model_facts
 from screens.listing import ListScreen
 
+_FOREIGN = {"random": "foreign,", "heuristic": "read-only"}
+"""Stands where a model of another installation has no results here."""
+
 
 class ModelsScreen(ListScreen[ModelRow]):
     """The table of models."""
@@ -28,7 +31,7 @@ class ModelsScreen(ListScreen[ModelRow]):
         return item.label
 
     def identity(self, item: ModelRow) -> str:
-        return item.sha256
+        return item.label if item.foreign else item.sha256  # several names of theirs may mean one file
 
     def facts(self, item: ModelRow) -> list[Fact]:
         return model_facts(self.app, item)
@@ -38,7 +41,7 @@ class ModelsScreen(ListScreen[ModelRow]):
         return [
             Column(
                 "MODEL", lambda model: model.label, 13, flex=1,
-                find=lambda model: model.label, sort=lambda model: (model.model_id, model.version),
+                find=_called, sort=lambda model: (model.model_id, model.version),
             ),
             Column(
                 "STAGE", lambda model: state_span(look, model.stage), 13,
@@ -57,13 +60,15 @@ class ModelsScreen(ListScreen[ModelRow]):
         ]  # fmt: skip
 
     def _win(self, model: ModelRow, opponent: str) -> Span:
+        if model.foreign and against(model, opponent) is None:
+            return _FOREIGN[opponent], "warn"
         return win_span(against(model, opponent), gauntlet_target(model, opponent), interval=True)
 
     def _made(self, model: ModelRow) -> Span:
         return self.app.clock.short(model.created_at), "dim"
 
     def _sha(self, model: ModelRow) -> Span:
-        return (model.sha256[:8], "dim") if model.present else ("missing", "bad")
+        return (model.sha256[:8] or "unknown", "dim") if model.present else ("missing", "bad")
 
     async def do_open(self) -> None:
         self.do_registry_info()
@@ -73,6 +78,10 @@ class ModelsScreen(ListScreen[ModelRow]):
 
         if self.subject is not None:
             self.app.push_screen(ModelDetail(self.subject))
+
+
+def _called(model: ModelRow) -> str:
+    return f"{model.label} foreign" if model.foreign else model.label
 
 
 def _config(model: ModelRow) -> str:

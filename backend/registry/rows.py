@@ -25,10 +25,11 @@ def read_rows(
     if "versions" not in known:
         return ()
     if "artifacts" in known:
-        ours = "a.config, a.architecture, a.parent_sha256, a.metadata_json"
+        ours = "a.config, a.architecture, a.parent_sha256, a.metadata_json, a.label IS NULL AS is_foreign"
         join = "LEFT JOIN artifacts a ON a.model_id = v.model_id AND a.version = v.version"
     else:
-        ours, join = "NULL AS config, NULL AS architecture, NULL AS parent_sha256, NULL AS metadata_json", ""
+        ours = "NULL AS config, NULL AS architecture, NULL AS parent_sha256, NULL AS metadata_json, 1 AS is_foreign"
+        join = ""
     since = "NULL"
     if "stage_transitions" in known:
         since = (
@@ -58,6 +59,7 @@ def _model_row(row: sqlite3.Row, paths: Paths | None) -> ModelRow:
         metadata=metadata or {"training": training},
         stage_since=time_of(row["stage_since"]),
         present=paths is None or is_file(full_path(paths, row["file_path"])),
+        foreign=bool(row["is_foreign"]),
     )
 
 

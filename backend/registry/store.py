@@ -218,7 +218,8 @@ def find(paths: Paths, text: str) -> ModelRow:
             raise NotFoundError("no model is registered yet", where=text)
         found = _matches(db, paths, text)
     if not found:
-        raise NotFoundError("no such model", where=text, hint="ringrift registry list shows all")
+        hint = "ringrift adopt registers it" if is_file(full_path(paths, text)) else "ringrift registry list shows all"
+        raise NotFoundError("no such model", where=text, hint=hint)
     if len(found) > 1:
         labels = " ".join(row.label for row in found[:5]) + (" …" if len(found) > 5 else "")
         raise UsageError(f"several models match: {labels}", where=text, hint="give the label")
