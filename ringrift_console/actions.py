@@ -758,6 +758,20 @@ ACTIONS: tuple[Action, ...] = (
         run=f"{_REFERENCE}:doctor",
     ),
     Action(
+        "adopt",
+        "Take the models of another installation in: our own tables beside theirs, known by SHA-256",
+        verb=("adopt",),
+        params=(
+            Param("--undo", "take the last adoption back: our tables and rows go, nothing else", type="flag"),
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_REFERENCE}:adopt",
+        plan="backend.reference.adopt:plan_adopt",
+        tier=Tier.PLAN,
+    ),
+    Action(
         "audit.verify",
         "Check that the registry's audit log is what was written",
         verb=("audit", "verify"),

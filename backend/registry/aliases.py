@@ -1,4 +1,7 @@
-"""Names of models besides their labels: table ``aliases``, ours, filled when an ai-service's models are adopted."""
+"""Names of models besides their labels: table ``aliases``, ours, filled when an ai-service's models are adopted.
+
+Its ``kind`` is ``file`` (path under the root), ``label`` (another row of the registry) or ``participant``.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,6 @@ from pathlib import PurePosixPath
 from backend.databases import tables
 from backend.paths import Paths
 from backend.registry.schema import reading
-
-TABLE = """CREATE TABLE IF NOT EXISTS aliases (
-    name TEXT NOT NULL, kind TEXT NOT NULL, sha256 TEXT NOT NULL, added_at TEXT NOT NULL, PRIMARY KEY (name, kind))"""
-"""``kind`` is ``file`` (path under the root), ``label`` (another row of the registry) or ``participant``."""
 
 
 def aliases_of(db: sqlite3.Connection, sha256: str) -> list[tuple[str, str]]:

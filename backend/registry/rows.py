@@ -25,10 +25,12 @@ def read_rows(
     if "versions" not in known:
         return ()
     if "artifacts" in known:
-        ours = "a.config, a.architecture, a.parent_sha256, a.metadata_json, a.label IS NULL AS is_foreign"
+        ours = "a.config, a.architecture, a.parent_sha256, a.metadata_json, a.path AS own_path,"
+        ours += " a.label IS NULL AS is_foreign"
         join = "LEFT JOIN artifacts a ON a.model_id = v.model_id AND a.version = v.version"
     else:
-        ours = "NULL AS config, NULL AS architecture, NULL AS parent_sha256, NULL AS metadata_json, 1 AS is_foreign"
+        ours = "NULL AS config, NULL AS architecture, NULL AS parent_sha256, NULL AS metadata_json, NULL AS own_path,"
+        ours += " 1 AS is_foreign"
         join = ""
     since = "NULL"
     if "stage_transitions" in known:
@@ -44,6 +46,7 @@ def read_rows(
 
 def _model_row(row: sqlite3.Row, paths: Paths | None) -> ModelRow:
     training = json_of(row["training_config_json"])
+    path = row["own_path"] or row["file_path"]  # theirs may be one of another machine
     metadata = json_of(row["metadata_json"])
     return ModelRow(
         model_id=row["model_id"],
@@ -51,14 +54,14 @@ def _model_row(row: sqlite3.Row, paths: Paths | None) -> ModelRow:
         sha256=row["file_hash"] or "",
         config=row["config"] or _config_of_training(training),
         stage=row["stage"],
-        path=row["file_path"],
+        path=path,
         size=int(row["file_size_bytes"] or 0),
         created_at=time_of(row["created_at"]) or datetime.fromtimestamp(0, UTC),
         parent=row["parent_sha256"] or _text(training.get("parent_model_id")),
         architecture=row["architecture"] or _text(training.get("architecture")),
         metadata=metadata or {"training": training},
         stage_since=time_of(row["stage_since"]),
-        present=paths is None or is_file(full_path(paths, row["file_path"])),
+        present=paths is None or is_file(full_path(paths, path)),
         foreign=bool(row["is_foreign"]),
     )
 

@@ -1,4 +1,4 @@
-"""``ringrift doctor``, and how ratings of an ai-service are printed."""
+"""``ringrift doctor`` and ``adopt``, and how ratings of an ai-service are printed."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ def doctor(args: argparse.Namespace, paths: Paths) -> int:
         if not report.findings:
             print("nothing found")
     return Exit.DONE if report.clean else Exit.UNVERIFIED
+
+
+def adopt(args: argparse.Namespace, paths: Paths) -> int:
+    """Adopts what can be, or takes the last adoption back."""
+    from backend.reference.adopt import plan_adopt
+    from ringrift_console.verbs.operations import carry_out
+
+    return carry_out(args, paths, plan_adopt(paths, undo=args.undo))
 
 
 def _progress(path: str) -> None:
