@@ -23,7 +23,7 @@ from backend.fleet.hosts import load_hosts
 from backend.fleet.store import host_rows, make_rows
 from backend.jobs.store import job_rows, pipeline_rows
 from backend.paths import Paths
-from backend.registry.store import Registry
+from backend.reference.listing import all_models
 from backend.snapshot import BUSY, ENDED, ConfigRow, HostRow, JobRow, ModelRow, Need, Snapshot, WinRate
 from backend.state.store import StateStore
 from backend.thresholds import thresholds
@@ -90,9 +90,7 @@ async def _hosts_of_file(paths: Paths) -> tuple[HostRow, ...]:
 
 
 async def _read_models(paths: Paths) -> tuple[ModelRow, ...]:
-    if not paths.registry_db.exists():
-        return ()
-    return await (await Registry.open(paths)).model_rows()
+    return await asyncio.to_thread(all_models, paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +224,10 @@ def needs(
         for host in hosts
         if host.state == "refused" or (host.state == "down" and host.jobs)
     ]
+    foreign = [model.label for model in models if model.foreign]
+    if foreign:
+        text = f"{len(foreign)} models of another installation, read-only: ringrift doctor, ringrift adopt"
+        found.append(Need(text, foreign[0], "models", "info"))
     changed = [host.name for host in hosts if host.changed]
     if changed:
         names = ", ".join(changed[:4]) + (" …" if len(changed) > 4 else "")

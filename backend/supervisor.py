@@ -43,6 +43,7 @@ STOP_S = 20.0
 READY_VARIABLE = "RINGRIFT_READY"
 
 HANDLERS: dict[str, str] = {
+    "adopt": "backend.reference.adopt:apply_adopt",
     "pipeline.start": "backend.jobs.plans:apply_pipeline",
     "jobs.submit": "backend.jobs.submit:apply_submit",
     "jobs.cancel": "backend.jobs.plans:apply_cancel",
@@ -62,6 +63,7 @@ HANDLERS: dict[str, str] = {
 """Who carries out an operation: async ``(paths, plan, store) -> result``, which may be called again after a crash."""
 
 GUARDS: dict[str, str] = {
+    "adoptions": "backend.reference.adopt:guard_adoptions",
     "host": "backend.fleet.plans:guard_host",
     "hosts": "backend.fleet.reload:guard_hosts",
     "job": "backend.jobs.plans:guard_job",

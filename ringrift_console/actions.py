@@ -164,6 +164,9 @@ def _can_retry(snapshot: Snapshot, subject: str | None) -> str | None:
     return None if again else f"only an ended job runs again ({job.state})"
 
 
+FOREIGN = "it is another installation's; ringrift adopt takes it in"
+
+
 def _needs_model(snapshot: Snapshot, subject: str | None) -> str | None:
     return None if find_model(snapshot, subject) else "no model is selected"
 
@@ -172,6 +175,8 @@ def _can_archive(snapshot: Snapshot, subject: str | None) -> str | None:
     model = find_model(snapshot, subject)
     if model is None:
         return "no model is selected"
+    if model.foreign:
+        return FOREIGN
     if model.stage in ("production", "staging"):
         return f"a {model.stage} model is protected"
     return "it is archived already" if model.stage == "archived" else None
@@ -181,6 +186,8 @@ def _can_promote(snapshot: Snapshot, subject: str | None) -> str | None:
     model = find_model(snapshot, subject)
     if model is None:
         return "no model is selected"
+    if model.foreign:
+        return FOREIGN
     return None if model.stage in ("development", "staging") else f"a model that is {model.stage} is not promoted"
 
 
@@ -195,6 +202,8 @@ def _can_restore(snapshot: Snapshot, subject: str | None) -> str | None:
     model = find_model(snapshot, subject)
     if model is None:
         return "no model is selected"
+    if model.foreign:
+        return FOREIGN
     return None if model.stage in ("archived", "rejected") else f"a model that is {model.stage} needs no restoring"
 
 
@@ -202,6 +211,8 @@ def _can_reject(snapshot: Snapshot, subject: str | None) -> str | None:
     model = find_model(snapshot, subject)
     if model is None:
         return "no model is selected"
+    if model.foreign:
+        return FOREIGN
     return None if model.stage in ("development", "staging") else f"a model that is {model.stage} cannot be rejected"
 
 
@@ -225,6 +236,7 @@ _JOBS = "ringrift_console.verbs.jobs"
 _HOSTS = "ringrift_console.verbs.hosts"
 _RATINGS = "ringrift_console.verbs.ratings"
 _REGISTRY = "ringrift_console.verbs.registry"
+_REFERENCE = "ringrift_console.verbs.reference"
 
 ACTIONS: tuple[Action, ...] = (
     # on screen only
@@ -801,6 +813,27 @@ ACTIONS: tuple[Action, ...] = (
             Param("--output", "file to write", type="path", aliases=("-o",), required=True, metavar="F.pth"),
         ),
         run=f"{_REGISTRY}:export",
+    ),
+    Action(
+        "doctor",
+        "Examine a root: files, registry, match records and stored ratings; changes nothing",
+        verb=("doctor",),
+        params=(Param("--config", "only what belongs to this config", metavar="KEY"), JSON),
+        run=f"{_REFERENCE}:doctor",
+    ),
+    Action(
+        "adopt",
+        "Take the models of another installation in: our own tables beside theirs, known by SHA-256",
+        verb=("adopt",),
+        params=(
+            Param("--undo", "take the last adoption back: our tables and rows go, nothing else", type="flag"),
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_REFERENCE}:adopt",
+        plan="backend.reference.adopt:plan_adopt",
+        tier=Tier.PLAN,
     ),
     Action(
         "audit.verify",

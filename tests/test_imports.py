@@ -41,6 +41,9 @@ ALLOWED: dict[str, set[str]] = {
         f"backend.registry.{name}": COMMON | {"backend.registry", "backend.state", "backend.evaluation"}
         for name in ("promotion", "history", "policy_facts")  # what judges by match records
     },
+    "backend.reference": COMMON
+    | {"backend.reference", "backend.registry", "backend.evaluation", "backend.training", "backend.state"},
+    **{f"backend.reference.{name}": {"backend.configs", "backend.reference"} for name in ("names", "findings")},
     "backend.jobs": COMMON
     | {"backend.jobs", "backend.state", "backend.fleet", "backend.registry", "backend.training", "backend.evaluation"},
     "backend.jobs.agent": set(),

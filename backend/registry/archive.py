@@ -16,7 +16,7 @@ from backend.crash import crash_point
 from backend.errors import LockedError, NotFoundError, RefusedError, UnverifiedError
 from backend.paths import Paths
 from backend.plans import Change, Plan
-from backend.registry.changes import Author, Decision, set_path
+from backend.registry.changes import Author, Decision, refuse_foreign, set_path
 from backend.registry.files import full_path, move, registered_path, stored_path
 from backend.registry.hashing import sha256_file, sidecar_path, write_sidecar
 from backend.registry.outbox import publish
@@ -62,6 +62,7 @@ async def plan_archive(paths: Paths, *, model: str, reason: str | None = None) -
 
 def _plan_archive(paths: Paths, model: str, reason: str, folder: str) -> Plan:
     row = find(paths, model)
+    refuse_foreign(row)
     why = protected(paths).get(row.label)
     if why:
         raise RefusedError(f"protected from archiving: {why}", where=row.label)
@@ -192,6 +193,7 @@ async def plan_restore(paths: Paths, *, model: str, reason: str | None = None) -
 
 def _plan_restore(paths: Paths, model: str, reason: str) -> Plan:
     row = find(paths, model)
+    refuse_foreign(row)
     if row.stage not in ("archived", "rejected"):
         raise RefusedError(f"a model that is {row.stage} needs no restoring", where=row.label)
     if not row.present:

@@ -28,10 +28,13 @@ def read_rows(
     if "versions" not in known:
         return ()
     if "artifacts" in known:
-        ours = "a.config, a.architecture, a.parent_sha256, a.metadata_json"
+        ours = "a.config, a.architecture, a.parent_sha256, a.metadata_json, a.path AS own_path,"
+        ours += " a.label IS NULL AS is_foreign"
         join = "LEFT JOIN artifacts a ON a.model_id = v.model_id AND a.version = v.version"
     else:
-        ours, join = "NULL AS config, NULL AS architecture, NULL AS parent_sha256, NULL AS metadata_json", ""
+        ours = "NULL AS config, NULL AS architecture, NULL AS parent_sha256, NULL AS metadata_json, NULL AS own_path,"
+        ours += " 1 AS is_foreign"
+        join = ""
     since = "NULL"
     if "stage_transitions" in known:
         since = (
@@ -42,7 +45,7 @@ def read_rows(
         f"SELECT v.*, {ours}, {since} AS stage_since FROM versions v {join} {where} ORDER BY v.id DESC", values
     )
     rows = found.fetchall()
-    there = None if paths is None else present_files(paths, [row["file_path"] for row in rows])
+    there = None if paths is None else present_files(paths, [_path(row) for row in rows])
     return tuple(_model_row(row, there) for row in rows)
 
 
@@ -69,7 +72,13 @@ def _names(folder: Path) -> set[str] | None:
         return None
 
 
+def _path(row: sqlite3.Row) -> str:
+    """Where the file lies; the path of another installation may be one of another machine."""
+    return str(row["own_path"] or row["file_path"] or "")
+
+
 def _model_row(row: sqlite3.Row, there: set[str] | None) -> ModelRow:
+    path = _path(row)
     metadata = json_of(row["metadata_json"])
     told = metadata and row["config"] and row["architecture"] and row["parent_sha256"]
     training = {} if told else json_of(row["training_config_json"])
@@ -79,14 +88,15 @@ def _model_row(row: sqlite3.Row, there: set[str] | None) -> ModelRow:
         sha256=row["file_hash"] or "",
         config=row["config"] or _config_of_training(training),
         stage=row["stage"],
-        path=row["file_path"],
+        path=path,
         size=int(row["file_size_bytes"] or 0),
         created_at=time_of(row["created_at"]) or datetime.fromtimestamp(0, UTC),
         parent=row["parent_sha256"] or _text(training.get("parent_model_id")),
         architecture=row["architecture"] or _text(training.get("architecture")),
         metadata=metadata or {"training": training},
         stage_since=time_of(row["stage_since"]),
-        present=there is None or row["file_path"] in there,
+        present=there is None or path in there,
+        foreign=bool(row["is_foreign"]),
     )
 
 

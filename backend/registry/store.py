@@ -240,7 +240,11 @@ def find(paths: Paths, text: str) -> ModelRow:
             raise NotFoundError("no model is registered yet", where=text)
         found = _matches(db, paths, text)
     if not found:
-        raise NotFoundError("no such model", where=text, hint="ringrift registry list shows all")
+        hint = "ringrift adopt registers it" if is_file(full_path(paths, text)) else "ringrift registry list shows all"
+        raise NotFoundError("no such model", where=text, hint=hint)
+    own = tuple(row for row in found if not row.foreign)
+    if own and len({row.sha256 for row in found}) == 1:
+        found = own  # the others are names that an adopted file had elsewhere
     if len(found) > 1:
         labels = " ".join(row.label for row in found[:5]) + (" …" if len(found) > 5 else "")
         raise UsageError(f"several models match: {labels}", where=text, hint="give the label")
