@@ -47,6 +47,11 @@ ALLOWED: dict[str, set[str]] = {
     "backend.jobs": COMMON
     | {"backend.jobs", "backend.state", "backend.fleet", "backend.registry", "backend.training", "backend.evaluation"},
     "backend.jobs.agent": set(),
+    "backend.distribution": COMMON | {"backend.distribution", "backend.state", "backend.fleet", "backend.registry"},
+    "backend.distribution.states": {"backend.distribution.reasons"},
+    "backend.distribution.reasons": set(),
+    "backend.distribution.receiver": set(),
+    "backend.distribution.loadable": set(),
     "backend.supervisor": {"backend"},
     "backend.overview": {"backend"},
     "screens": {"backend", "screens", "ringrift_console"},
