@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from backend.distribution.reasons import Reason
+from backend.distribution.transports.aria2 import Aria2
 from backend.distribution.transports.base import Delivery, Payload, Transport
 from backend.distribution.transports.stream import StreamTransport, ranges
 from tests.distribution.conftest import FACTS, PATIENCE_S, Cluster
+from tests.distribution.programs import no_aria2
 
 MakeCluster = Callable[..., Awaitable[Cluster]]
-TRANSPORTS: dict[str, Callable[[], Transport]] = {"stream": StreamTransport}
+TRANSPORTS: dict[str, Callable[[], Transport]] = {"aria2": Aria2, "stream": StreamTransport}
 
 
 @pytest.fixture(params=sorted(TRANSPORTS))
@@ -29,6 +31,8 @@ def transport(request: pytest.FixtureRequest, paths: object) -> Transport:
 def usable(cluster: Cluster, transport: Transport) -> None:
     if (failure := transport.here(cluster.means)) is not None:
         pytest.skip(failure.line())
+    if transport.name == "aria2" and no_aria2():
+        pytest.skip(no_aria2())
 
 
 async def ended(delivery: Delivery, *names: str) -> None:
