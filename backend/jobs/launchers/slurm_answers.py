@@ -113,7 +113,7 @@ def submitted(text: str) -> str | None:
 
 
 _SETTINGS = (  # what an operator has to mend in hosts.yaml, or an administrator in Slurm
-    (r"invalid partition|partition .* not|Partition.*not available", "no such partition"),
+    (r"[Ii]nvalid partition", "no such partition"),
     (r"Invalid account|account/partition combination", "no such account, or not for this partition"),
     (r"Invalid qos", "no such QOS"),
     (r"Invalid feature|Invalid --constraint", "no node has the constraint"),
@@ -137,6 +137,7 @@ _LATER = (
     (r"Socket timed out|Zero Bytes|[Tt]imed out|Transport endpoint|Unexpected message|communications",
      "the controller does not answer in time"),
     (r"MaxSubmit|MaxJobs|job submit limit|accounting/QOS policy|Job violates", "over a limit of jobs"),
+    (r"partition not available \(inactive or drain\)", "the partition is closed"),
     (r"temporarily unable|Resource temporarily|Slurm backup|in standby|try again", "it takes no jobs for the moment"),
     (r"Invalid user id|Invalid user", "the login is no user of Slurm"),
     (r"[Nn]o space left|Error writing|I/O error writing", "the controller's disk is full"),
@@ -158,7 +159,7 @@ class Complaint:
 
 def complaint(errors: str, code: int | None) -> Complaint:
     """What a program's standard error means; what nobody knows is given up rather than tried for ever."""
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    lines = [line.strip() for line in errors.splitlines() if line.strip() and "If munged is up" not in line]
     told = [re.sub(r"^\w+: (error: |fatal: )?", "", line) for line in lines]
     said = "; ".join(dict.fromkeys(line for line in told if not line.startswith("Batch job submission failed: Unsp")))
     said = said[:300] or f"exit code {code}"

@@ -120,6 +120,8 @@ def script(pool: Pool, batch: Batch, owner: str, python: str, agent: str) -> str
     """
     if not all(KEY.match(key) for key in batch.keys) or not batch.keys:
         raise ValueError(f"not attempt keys: {batch.keys}")
+    # Since 22.05 a step does not take this over from its job.
+    cpus = "".join(f" {flag}={_word(value)}" for flag, value in pool.options if flag == "--cpus-per-task")
     run = f"{_word(python)} -I -S {_word(agent)} --root {_word(pool.agent)} run"
     choice = "\n".join(f"{number}) key={key} ;;" for number, key in enumerate(batch.keys))
     if batch.shape == "gang":
@@ -128,13 +130,13 @@ def script(pool: Pool, batch: Batch, owner: str, python: str, agent: str) -> str
             f'case "$SLURM_PROCID" in\n{choice}\n*) exit 125 ;;\nesac\n'
             f'export PET_RDZV_ENDPOINT="$SLURM_LAUNCH_NODE_IPADDR:{batch.request.port}"\nexec {run} "$key"\n'
         )
-        srun = f"exec srun --nodes={count} --ntasks={count} --ntasks-per-node=1 --kill-on-bad-exit=1"
+        srun = f"exec srun --nodes={count} --ntasks={count} --ntasks-per-node=1 --kill-on-bad-exit=1{cpus}"
         body = f"{srun} /bin/sh -c {shlex.quote(inner)}"
     elif batch.shape == "array":
         select = f'case "$SLURM_ARRAY_TASK_ID" in\n{choice}\n*) exit 125 ;;\nesac\n'
-        body = f'{select}exec srun --nodes=1 --ntasks=1 {run} "$key"'
+        body = f'{select}exec srun --nodes=1 --ntasks=1{cpus} {run} "$key"'
     else:
-        body = f"exec srun --nodes=1 --ntasks=1 {run} {batch.keys[0]}"
+        body = f"exec srun --nodes=1 --ntasks=1{cpus} {run} {batch.keys[0]}"
     lines = [f"#SBATCH {flag}={_option(value)}" for flag, value in _options(pool, batch, owner)]
     return "\n".join(["#!/bin/sh", *lines, "#SBATCH --no-requeue", "#SBATCH --open-mode=append", "", body, ""])
 
