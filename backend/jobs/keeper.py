@@ -47,6 +47,7 @@ TROUBLE_S = 5.0
 BUSY_S = 2.0  # between two tries of a start that something there, a GPU in use for one, holds up
 PATIENCE_S = 2.0  # with a host that takes its time, while others wait
 SILENCE_S = 1.0
+GATHER_S = 10.0  # what can start at a scheduler waits so long for others that are being made ready, to be one array
 TAIL_BYTES = 4096
 WHY_CHARACTERS = 200
 
@@ -96,6 +97,8 @@ class Keeper:
         self._silent: set[str] = set()
         self._talking: set[str] = set()
         self._apart: set[str] = set()
+        self._preparing = False
+        self._gathering: dict[str, float] = {}
         self._owed: dict[str, set[str]] = {}  # by host: ends that are stored and not acknowledged yet
         self._superseded: SupersededError | None = None
 
@@ -116,6 +119,7 @@ class Keeper:
         decision = reconcile(world)
         again = await rows.show(self.store, replace(work, jobs=jobs), decision.views)
         by_key = {attempt.key: attempt for job in jobs for attempt in job.attempts}
+        self._preparing = any(isinstance(action, CheckOutput | Place | PlaceGang | Push) for action in decision.actions)
         told: dict[str, list[Action]] = {}
         for action in decision.actions:
             if isinstance(action, Start | Cancel):
@@ -357,7 +361,9 @@ class Keeper:
         if isinstance(launcher, SlurmLauncher):  # as few submissions as possible
             now = asyncio.get_running_loop().time()
             starts = [one for one in actions if isinstance(one, Start) and self._not_before.get(one.key, 0.0) <= now]
-            again = await self._start_many(launcher, [attempts[one.key] for one in starts])
+            if starts and (not self._preparing or now - self._gathering.setdefault(name, now) >= GATHER_S):
+                self._gathering.pop(name, None)
+                again = await self._start_many(launcher, [attempts[one.key] for one in starts])
             actions = [one for one in actions if not isinstance(one, Start)]
         for action in actions:
             again = await self._guarded(action, work, attempts) or again

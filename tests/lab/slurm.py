@@ -53,6 +53,7 @@ KillWait=3
 MinJobAge={min_job_age}
 MaxArraySize=2001
 MaxJobCount=5000
+EnforcePartLimits=ALL
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,default_queue_depth=200
 SlurmdTimeout=30
 SlurmctldTimeout=10
@@ -82,7 +83,7 @@ def no_slurm() -> str:
     return ""
 
 
-def _until(condition: Callable[[], Any], what: str) -> Any:
+def until(condition: Callable[[], Any], what: str) -> Any:
     end = time.monotonic() + PATIENCE_S
     while not (found := condition()):
         assert time.monotonic() < end, f"still not: {what}"
@@ -142,7 +143,7 @@ class Slurm:
         self.start_controller()
         for name in NODES:
             self.start_node(name)
-        _until(lambda: self.nodes_in("idle") == len(NODES), f"the nodes are idle\n{self.said()}")
+        until(lambda: self.nodes_in("idle") == len(NODES), f"the nodes are idle\n{self.said()}")
 
     def _devices(self) -> None:
         lines = []
@@ -167,7 +168,7 @@ class Slurm:
             f"--pid-file={place}/pid", f"--log-file={place}/log", f"--seed-file={place}/seed", "--num-threads=2",
         ]  # fmt: skip
         self._run("munged", argv, user=who.pw_uid, group=who.pw_gid)
-        _until(lambda: self._munge_works(), f"munge works\n{self.said()}")
+        until(lambda: self._munge_works(), f"munge works\n{self.said()}")
 
     def _munge_works(self) -> bool:
         argv = ["munge", "-S", f"{self.folder}/munge/socket", "-n"]
@@ -175,7 +176,7 @@ class Slurm:
 
     def start_controller(self) -> None:
         self._run("slurmctld", ["slurmctld", "-D", "-f", str(self.conf)])
-        _until(lambda: self.ask("scontrol", "ping").returncode == 0, f"the controller answers\n{self.said()}")
+        until(lambda: self.ask("scontrol", "ping").returncode == 0, f"the controller answers\n{self.said()}")
 
     def start_node(self, name: str) -> None:
         self._run(f"slurmd {name}", ["slurmd", "-D", "-N", name, "-f", str(self.conf)])
