@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 from backend.errors import LockedError, NotFoundError, ResourceError, RingRiftError, UnverifiedError
 
 _HEADER = b"SQLite format 3\0"
+_KEEP = 64
+_KEPT: dict[tuple[int, int], int] = {}  # device and inode -> descriptor, last used last
+_LOOKING = threading.Lock()
 _NO_ROOM = {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE}
 
 
@@ -55,6 +59,29 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         raise known from error
 
 
+def _header(path: Path) -> bytes:
+    """The first 100 bytes of a file.
+
+    When a process closes any descriptor of a file, the kernel drops all locks that the process has on that file, those
+    of SQLite's own connections too; another process then takes itself for the last one and removes the write-ahead
+    log. So the descriptors are kept, as SQLite keeps its own: one a file, those that were used last.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(str(path))
+    with _LOOKING:
+        facts = path.stat()
+        key = (facts.st_dev, facts.st_ino)
+        descriptor = _KEPT.pop(key, None)
+        if descriptor is None:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            facts = os.fstat(descriptor)
+            key = (facts.st_dev, facts.st_ino)
+        _KEPT[key] = descriptor
+        while len(_KEPT) > _KEEP:
+            os.close(_KEPT.pop(next(iter(_KEPT))))
+        return os.pread(descriptor, 100, 0)
+
+
 def check_file(path: Path) -> None:
     """Finds a file that is no database or that lost its end, by its header and size alone.
 
@@ -63,8 +90,7 @@ def check_file(path: Path) -> None:
         UnverifiedError: it is no SQLite database, or shorter than its header says.
     """
     try:
-        with path.open("rb") as stream:
-            header = stream.read(100)
+        header = _header(path)
     except FileNotFoundError:
         raise NotFoundError("there is no such database", where=str(path)) from None
     except IsADirectoryError:
