@@ -22,6 +22,7 @@ from backend.fleet.hosts import load_hosts
 from backend.fleet.store import host_rows, make_rows
 from backend.jobs.store import job_rows, pipeline_rows
 from backend.paths import Paths
+from backend.registry.policies import Policies, read_policies
 from backend.registry.store import Registry
 from backend.snapshot import BUSY, ENDED, ConfigRow, HostRow, JobRow, ModelRow, Need, Snapshot, WinRate
 from backend.state.store import StateStore
@@ -41,7 +42,7 @@ async def read_snapshot(paths: Paths) -> Snapshot:
         state, rows = await _part(_read_state(paths, trouble), "state", trouble) or (None, None)
     else:
         rows = await _part(_hosts_of_file(paths), "hosts", trouble)
-    models = await _part(_read_models(paths), "registry", trouble) or ()
+    models, policies = await _part(_read_models(paths), "registry", trouble) or ((), Policies(()))
     rates = await _part(asyncio.to_thread(win_rates, paths), "match records", trouble) or {}
     models = tuple(_with_rates(model, rates) for model in models)
     base = state or Snapshot(str(paths.root), 0, datetime.now(UTC))
@@ -53,6 +54,7 @@ async def read_snapshot(paths: Paths) -> Snapshot:
         base,
         configs=configs,
         models=models,
+        policies=policies.rows,
         hosts=hosts,
         needs=tuple(trouble) + needs(base, jobs, models, configs, hosts),
     )
@@ -88,10 +90,11 @@ async def _hosts_of_file(paths: Paths) -> tuple[HostRow, ...]:
     return make_rows(await asyncio.to_thread(load_hosts, paths.hosts_yaml), time.time())
 
 
-async def _read_models(paths: Paths) -> tuple[ModelRow, ...]:
+async def _read_models(paths: Paths) -> tuple[tuple[ModelRow, ...], Policies]:
+    policies = await asyncio.to_thread(read_policies, paths)
     if not paths.registry_db.exists():
-        return ()
-    return await (await Registry.open(paths)).model_rows()
+        return (), policies
+    return await (await Registry.open(paths)).model_rows(), policies
 
 
 def _with_rates(model: ModelRow, rates: dict[str, tuple[WinRate, ...]]) -> ModelRow:

@@ -53,7 +53,9 @@ HANDLERS: dict[str, str] = {
     "hosts.probe": "backend.fleet.plans:apply_probe",
     "hosts.reload": "backend.fleet.reload:apply_reload",
     "hosts.undrain": "backend.fleet.plans:apply_undrain",
+    "policies.set": "backend.registry.policies:apply_set",
     "registry.archive": "backend.registry.archive:apply_archive",
+    "registry.archive-policy": "backend.registry.archival:apply_archival",
     "registry.promote": "backend.registry.promotion:apply_promote",
     "registry.reject": "backend.registry.reject:apply_reject",
     "registry.restore": "backend.registry.archive:apply_restore",
@@ -66,6 +68,7 @@ GUARDS: dict[str, str] = {
     "hosts": "backend.fleet.reload:guard_hosts",
     "job": "backend.jobs.plans:guard_job",
     "model": "backend.supervisor:guard_model",
+    "policy": "backend.registry.policies:guard_policy",
     "production": "backend.registry.promotion:guard_production",
 }
 """Who tells the present state of a row that a plan depends on, by the first word of its name in ``Plan.guard``."""

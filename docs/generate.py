@@ -88,6 +88,7 @@ def keys() -> str:
         "hosts": "Hosts",
         "jobs": "Jobs",
         "log": "Log",
+        "policies": "On the policies (`a` on Pulse)",
         "models": "Models",
     }
     parts = ["# Keys\n\nMade by `make docs` from the action registry; do not edit. `…` means that a dialog follows.\n"]

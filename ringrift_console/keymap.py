@@ -35,6 +35,7 @@ SCREENS: dict[str, tuple[Scope, ...]] = {
     "hosts": ("hosts", "list", "move", "global"),
     "jobs": ("jobs", "list", "move", "global"),
     "models": ("models", "list", "move", "global"),
+    "policies": ("policies", "list", "move", "global"),
     "host": ("hosts", "move", "global"),
     "job": ("jobs", "move", "global"),
     "model": ("models", "move", "global"),
