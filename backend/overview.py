@@ -26,6 +26,7 @@ from backend.fleet.store import host_rows, make_rows
 from backend.jobs.store import job_rows, pipeline_rows
 from backend.paths import Paths
 from backend.reference.listing import all_models
+from backend.registry.policies import Policies, read_policies
 from backend.snapshot import BUSY, ENDED, ConfigRow, HostRow, JobRow, ModelRow, Need, Snapshot, WinRate
 from backend.state.store import StateStore
 from backend.thresholds import thresholds
@@ -44,7 +45,7 @@ async def read_snapshot(paths: Paths) -> Snapshot:
         state, rows = await _part(_read_state(paths, trouble), "state", trouble) or (None, None)
     else:
         rows = await _part(_hosts_of_file(paths), "hosts", trouble)
-    models = await _part(_read_models(paths), "registry", trouble) or ()
+    models, policies = await _part(_read_models(paths), "registry", trouble) or ((), Policies(()))
     rates = await _part(asyncio.to_thread(win_rates, paths), "match records", trouble) or {}
     models = _with_rates(paths, models, rates)
     base = state or Snapshot(str(paths.root), 0, datetime.now(UTC))
@@ -56,6 +57,7 @@ async def read_snapshot(paths: Paths) -> Snapshot:
         base,
         configs=configs,
         models=models,
+        policies=policies.rows,
         hosts=hosts,
         needs=tuple(trouble) + needs(base, jobs, models, configs, hosts),
     )
@@ -93,8 +95,9 @@ async def _hosts_of_file(paths: Paths) -> tuple[HostRow, ...]:
     return make_rows(await asyncio.to_thread(load_hosts, paths.hosts_yaml), time.time())
 
 
-async def _read_models(paths: Paths) -> tuple[ModelRow, ...]:
-    return await asyncio.to_thread(all_models, paths)
+async def _read_models(paths: Paths) -> tuple[tuple[ModelRow, ...], Policies]:
+    policies = await asyncio.to_thread(read_policies, paths)
+    return await asyncio.to_thread(all_models, paths), policies
 
 
 @dataclass(frozen=True, slots=True)

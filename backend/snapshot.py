@@ -157,6 +157,22 @@ class ModelRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """What is done without being asked: one policy for a whole root, or for one config of it."""
+
+    name: str  # archival, promotion
+    mode: str  # off, dry-run, on
+    config: str | None = None
+    by: str = ""  # who set it; empty while nobody has
+    at: datetime | None = None
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.name} {self.config}" if self.config else self.name
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigRow:
     config: str
     games: int | None
@@ -386,6 +402,7 @@ class Snapshot:
     events: tuple[EventRow, ...] = ()
     supervisor: SupervisorRow = SupervisorRow(alive=False)
     needs: tuple[Need, ...] = ()
+    policies: tuple[PolicyRow, ...] = ()
     hosts: tuple[HostRow, ...] = ()
     transfers: tuple[TransferRow, ...] = ()  # open ones and the newest others, oldest first
     holdings: tuple[HoldingRow, ...] = ()

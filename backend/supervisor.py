@@ -59,7 +59,9 @@ HANDLERS: dict[str, str] = {
         f"transfers.{name}": f"backend.distribution.plans:apply_{name}"
         for name in ("distribute", "pause", "resume", "cancel", "retry", "verify")
     },
+    "policies.set": "backend.registry.policies:apply_set",
     "registry.archive": "backend.registry.archive:apply_archive",
+    "registry.archive-policy": "backend.registry.archival:apply_archival",
     "registry.promote": "backend.registry.promotion:apply_promote",
     "registry.reject": "backend.registry.reject:apply_reject",
     "registry.restore": "backend.registry.archive:apply_restore",
@@ -74,6 +76,7 @@ GUARDS: dict[str, str] = {
     "hosts": "backend.fleet.reload:guard_hosts",
     "job": "backend.jobs.plans:guard_job",
     "model": "backend.supervisor:guard_model",
+    "policy": "backend.registry.policies:guard_policy",
     "production": "backend.registry.promotion:guard_production",
     "transfer": "backend.distribution.plans:guard_transfer",
 }

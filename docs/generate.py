@@ -88,6 +88,7 @@ def keys() -> str:
         "hosts": "Hosts",
         "jobs": "Jobs",
         "log": "Log",
+        "policies": "On the policies (`a` on Pulse)",
         "models": "Models",
         "elo": "Elo",
     }

@@ -24,7 +24,7 @@ class Tier(IntEnum):
     NAMED = 2  # a plan dialog, answered by typing the object's name; a plan may ask for that by itself
 
 
-Scope = Literal["global", "move", "list", "pulse", "hosts", "jobs", "models", "elo", "log"]
+Scope = Literal["global", "move", "list", "pulse", "hosts", "jobs", "models", "elo", "policies", "log"]
 """Where a key holds: everywhere; wherever one moves about; on tables; on one screen."""
 
 
@@ -239,6 +239,7 @@ _TRANSFERS = "ringrift_console.verbs.transfers"
 _RATINGS = "ringrift_console.verbs.ratings"
 _REGISTRY = "ringrift_console.verbs.registry"
 _REFERENCE = "ringrift_console.verbs.reference"
+_POLICIES = "ringrift_console.verbs.policies"
 
 ACTIONS: tuple[Action, ...] = (
     # on screen only
@@ -868,6 +869,77 @@ ACTIONS: tuple[Action, ...] = (
         key="m",
         scope="models",
         available=_needs_model,
+    ),
+    Action(
+        "registry.archive-policy",
+        "What the rules of archival say of every model; --apply puts those away that they name",
+        "put away…",
+        verb=("registry", "archive-policy"),
+        params=(
+            Param("--config", "only models of this config", metavar="KEY"),
+            Param("--apply", "do it: archive, reject and move what the rules name", type="flag"),
+            Param("--all", "list also the models that are kept, and why", type="flag"),
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_POLICIES}:archive_policy",
+        plan="backend.registry.archival:plan_archival",
+        key="A",
+        scope="policies",
+        tier=Tier.PLAN,
+    ),
+    Action(
+        "policies.list",
+        "What is archived or promoted without being asked, and who allowed it",
+        "policies",
+        verb=("policies", "list"),
+        params=(JSON,),
+        run=f"{_POLICIES}:list_policies",
+        key="a",
+        scope="pulse",
+    ),
+    Action(
+        "policies.set",
+        "Switch a policy, for the whole root or for one config",
+        "set…",
+        verb=("policies", "set"),
+        params=(
+            Param("name", "archival or promotion", choices=("archival", "promotion"), metavar="NAME"),
+            Param(
+                "mode",
+                "off, on; dry-run for archival; inherit for a config",
+                choices=("off", "dry-run", "on", "inherit"),
+                metavar="MODE",
+            ),
+            Param("--config", "only this config; it then has a mode of its own", metavar="KEY"),
+            REASON,
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_POLICIES}:set_policy",
+        plan="backend.registry.policies:plan_set",
+        key="e",
+        scope="policies",
+        tier=Tier.PLAN,
+    ),
+    Action(
+        "auto-promote",
+        "Play a model's gauntlet, judge it, and promote it as far as its criteria pass",
+        verb=("auto-promote",),
+        params=(
+            Param("--model", "label, SHA-256 or the start of one, or the file", required=True, metavar="MODEL"),
+            *CONFIG,
+            Param("--gauntlet", "play what is missing; without it the games that are there decide", type="flag"),
+            Param("--games", "games per opponent at most", type="int", default=100, metavar="N"),
+            Param("--simulations", "search simulations a move; 0 plays the bare policy", type="int", metavar="N"),
+            Param("--run", "id of a run to go on with; by default the model's own", metavar="ID"),
+            Param("--workers", "processes; default one a core", type="int", metavar="N"),
+            Param("--dry-run", "say what would be played and how the criteria stand, and change nothing", type="flag"),
+            JSON,
+        ),
+        run="ringrift_console.verbs.auto_promote:auto_promote",
     ),
     Action(
         "registry.history",

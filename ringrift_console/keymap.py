@@ -36,6 +36,7 @@ SCREENS: dict[str, tuple[Scope, ...]] = {
     "jobs": ("jobs", "list", "move", "global"),
     "models": ("models", "list", "move", "global"),
     "elo": ("elo", "models", "list", "move", "global"),
+    "policies": ("policies", "list", "move", "global"),
     "host": ("hosts", "move", "global"),
     "job": ("jobs", "move", "global"),
     "model": ("models", "move", "global"),

@@ -92,10 +92,13 @@ _DDL = (
     """CREATE TABLE IF NOT EXISTS outbox (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, subject TEXT NOT NULL, payload TEXT NOT NULL,
         operation TEXT NOT NULL UNIQUE, published_at TEXT)""",
+    """CREATE TABLE IF NOT EXISTS policies (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, operation TEXT NOT NULL UNIQUE, at TEXT NOT NULL, by TEXT NOT NULL,
+        name TEXT NOT NULL, config TEXT NOT NULL, mode TEXT NOT NULL, reason TEXT NOT NULL)""",
     *(
         f"CREATE TRIGGER IF NOT EXISTS {table}_never_{what.lower()} BEFORE {what} ON {table}"
         f" BEGIN SELECT RAISE(ABORT, '{table}: rows are only ever added'); END"
-        for table in ("pointer_moves", "decisions", "audit")
+        for table in ("pointer_moves", "decisions", "audit", "policies")
         for what in ("UPDATE", "DELETE")
     ),
 )
