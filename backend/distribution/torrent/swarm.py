@@ -74,6 +74,9 @@ class Place:
 class Swarm:
     """A :class:`~backend.distribution.transports.base.Delivery`.
 
+    Attributes:
+        giving_since: when the first host was told whom to dial, by the monotonic clock; None before that.
+
     Args:
         opener: gives the way to start a command on a host.
         tls: peers must show a certificate of this swarm's own authority.
@@ -104,6 +107,7 @@ class Swarm:
         self._dirty = asyncio.Event()
         self._gate = asyncio.Semaphore(BRINGING_UP)
         self._begun = time.monotonic()
+        self.giving_since: float | None = None
         self._closed = False
         for target in group.targets:
             self._take(target)
@@ -308,6 +312,7 @@ class Swarm:
             wanted = [[self._head_address, port] for port in heads]
             wanted += [[one.address, one.port] for one in up if one.port and not one.banned]
             if wanted != place.told:
+                self.giving_since = self.giving_since or now
                 if place.told is None:
                     self._watchdog.begin(name, now)
                 place.told = wanted
