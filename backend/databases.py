@@ -243,20 +243,25 @@ def tables(connection: sqlite3.Connection) -> set[str]:
     return {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
-Stamp = tuple[tuple[int, int] | None, ...]
+Stamp = tuple[tuple[int, int, bytes] | None, ...]
+_COUNTER = (24, 4)  # the header's count of changes; not kept in WAL mode
+_SALT = (16, 8)  # of the log's header: another one each time the log begins anew
 
 
 def file_stamp(path: Path) -> Stamp:
-    """Time and size of a database and of its log: the same stamp, the same rows.
+    """Time, size and change counter of a database and of its log: the same stamp, the same rows.
 
-    An empty log counts as none: a reader makes one by looking.
+    Times alone do not do: two changes may fall into one tick of the file system's clock. An empty log counts as none:
+    a reader makes one by looking.
     """
-    found: list[tuple[int, int] | None] = []
-    for file in (path, path.with_name(path.name + "-wal")):
+    found: list[tuple[int, int, bytes] | None] = []
+    for file, (at, length) in ((path, _COUNTER), (path.with_name(path.name + "-wal"), _SALT)):
         try:
-            status = file.stat()
-        except FileNotFoundError:
+            with file.open("rb", buffering=0) as stream:
+                status = os.fstat(stream.fileno())
+                mark = os.pread(stream.fileno(), length, at)
+        except OSError:
             found.append(None)
         else:
-            found.append((status.st_mtime_ns, status.st_size) if status.st_size else None)
+            found.append((status.st_mtime_ns, status.st_size, mark) if status.st_size else None)
     return tuple(found)

@@ -10,19 +10,23 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Awaitable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from operator import is_
 from pathlib import Path
 from typing import TypeVar
 
 from backend.configs import CONFIGS, Config
+from backend.distribution.drift import holdings
+from backend.distribution.rows import transfer_rows
 from backend.errors import NotFoundError, RingRiftError
 from backend.evaluation.records import win_rates
 from backend.fleet.hosts import load_hosts
 from backend.fleet.store import host_rows, make_rows
 from backend.jobs.store import job_rows, pipeline_rows
 from backend.paths import Paths
-from backend.registry.store import Registry
+from backend.reference.listing import all_models
+from backend.registry.policies import Policies, read_policies
 from backend.snapshot import BUSY, ENDED, ConfigRow, HostRow, JobRow, ModelRow, Need, Snapshot, WinRate
 from backend.state.store import StateStore
 from backend.thresholds import thresholds
@@ -41,9 +45,9 @@ async def read_snapshot(paths: Paths) -> Snapshot:
         state, rows = await _part(_read_state(paths, trouble), "state", trouble) or (None, None)
     else:
         rows = await _part(_hosts_of_file(paths), "hosts", trouble)
-    models = await _part(_read_models(paths), "registry", trouble) or ()
+    models, policies = await _part(_read_models(paths), "registry", trouble) or ((), Policies(()))
     rates = await _part(asyncio.to_thread(win_rates, paths), "match records", trouble) or {}
-    models = tuple(_with_rates(model, rates) for model in models)
+    models = _with_rates(paths, models, rates)
     base = state or Snapshot(str(paths.root), 0, datetime.now(UTC))
     jobs = base.jobs
     taken = Counter(job.host for job in jobs if job.state in BUSY)
@@ -53,6 +57,7 @@ async def read_snapshot(paths: Paths) -> Snapshot:
         base,
         configs=configs,
         models=models,
+        policies=policies.rows,
         hosts=hosts,
         needs=tuple(trouble) + needs(base, jobs, models, configs, hosts),
     )
@@ -81,6 +86,8 @@ async def _read_state(paths: Paths, trouble: list[Need]) -> tuple[Snapshot, tupl
             operations=await store.operations(),
             events=await store.events(last=EVENTS_SHOWN),
             supervisor=await store.supervisor(),
+            transfers=await transfer_rows(store),
+            holdings=await holdings(store),
         ), hosts
 
 
@@ -88,26 +95,57 @@ async def _hosts_of_file(paths: Paths) -> tuple[HostRow, ...]:
     return make_rows(await asyncio.to_thread(load_hosts, paths.hosts_yaml), time.time())
 
 
-async def _read_models(paths: Paths) -> tuple[ModelRow, ...]:
-    if not paths.registry_db.exists():
-        return ()
-    return await (await Registry.open(paths)).model_rows()
+async def _read_models(paths: Paths) -> tuple[tuple[ModelRow, ...], Policies]:
+    policies = await asyncio.to_thread(read_policies, paths)
+    return await asyncio.to_thread(all_models, paths), policies
 
 
-def _with_rates(model: ModelRow, rates: dict[str, tuple[WinRate, ...]]) -> ModelRow:
-    found = rates.get(model.sha256, ())
-    return replace(model, win_rates=found, games=sum(rate.games for rate in found))
+@dataclass(frozen=True, slots=True)
+class _Rated:
+    """The last look at the models of a root: what it was made from, the pairs by model, and the rows."""
+
+    models: tuple[ModelRow, ...] = ()
+    rates: dict[str, tuple[WinRate, ...]] = field(default_factory=dict)
+    pairs: dict[tuple[str, int], tuple[ModelRow, ModelRow]] = field(default_factory=dict)
+    rows: tuple[ModelRow, ...] = ()
+
+
+_rated: dict[str, _Rated] = {}
+
+
+def _with_rates(
+    paths: Paths, models: tuple[ModelRow, ...], rates: dict[str, tuple[WinRate, ...]]
+) -> tuple[ModelRow, ...]:
+    """Models with their results; what is as it was at the last look is the same object."""
+    last = _rated.get(str(paths.root), _Rated())
+    if models is last.models and rates == last.rates:
+        return last.rows
+    made: dict[tuple[str, int], tuple[ModelRow, ModelRow]] = {}
+    for model in models:
+        found = rates.get(model.sha256, ())
+        old = last.pairs.get((model.model_id, model.version))
+        if old is None or old[0] is not model or old[1].win_rates != found:
+            old = model, replace(model, win_rates=found, games=sum(rate.games for rate in found))
+        made[model.model_id, model.version] = old
+    rows = tuple(made[model.model_id, model.version][1] for model in models)
+    if len(rows) == len(last.rows) and all(map(is_, rows, last.rows)):
+        rows = last.rows
+    _rated[str(paths.root)] = _Rated(models, rates, made, rows)
+    return rows
 
 
 def _configs(paths: Paths, jobs: tuple[JobRow, ...], models: tuple[ModelRow, ...]) -> tuple[ConfigRow, ...]:
-    return tuple(_config(paths, config, jobs, models) for config in CONFIGS)
+    own: dict[str | None, list[ModelRow]] = {}
+    for model in models:
+        if model.stage not in ("archived", "rejected"):
+            own.setdefault(model.config, []).append(model)
+    return tuple(_config(paths, config, jobs, own.get(config.key, [])) for config in CONFIGS)
 
 
-def _config(paths: Paths, config: Config, jobs: tuple[JobRow, ...], models: tuple[ModelRow, ...]) -> ConfigRow:
+def _config(paths: Paths, config: Config, jobs: tuple[JobRow, ...], own: list[ModelRow]) -> ConfigRow:
     counted = volume(paths, config)
     ready = thresholds(config).ready_games
     samples, made_at, note = dataset_summary(paths.dataset(config))
-    own = [model for model in models if model.config == config.key and model.stage not in ("archived", "rejected")]
     return ConfigRow(
         config=config.key,
         games=counted.games,
@@ -193,6 +231,10 @@ def needs(
         for host in hosts
         if host.state == "refused" or (host.state == "down" and host.jobs)
     ]
+    foreign = [model.label for model in models if model.foreign]
+    if foreign:
+        text = f"{len(foreign)} models of another installation, read-only: ringrift doctor, ringrift adopt"
+        found.append(Need(text, foreign[0], "models", "info"))
     changed = [host.name for host in hosts if host.changed]
     if changed:
         names = ", ".join(changed[:4]) + (" …" if len(changed) > 4 else "")

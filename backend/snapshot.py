@@ -127,7 +127,11 @@ class WinRate:
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """One immutable model; its label is ``<model_id>:v<version>``."""
+    """One immutable model; its label is ``<model_id>:v<version>``.
+
+    ``foreign`` models are another installation's: shown, and not changed before they are adopted. Of a file that no
+    registry names, ``name`` is its path and stands for the label, and its SHA-256 is unknown (``""``).
+    """
 
     model_id: str
     version: int
@@ -144,10 +148,28 @@ class ModelRow:
     metadata: dict[str, Any] = field(default_factory=dict)
     stage_since: datetime | None = None
     present: bool = True  # the file is where the registry says
+    foreign: bool = False
+    name: str = ""
 
     @property
     def label(self) -> str:
-        return f"{self.model_id}:v{self.version}"
+        return self.name or f"{self.model_id}:v{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """What is done without being asked: one policy for a whole root, or for one config of it."""
+
+    name: str  # archival, promotion
+    mode: str  # off, dry-run, on
+    config: str | None = None
+    by: str = ""  # who set it; empty while nobody has
+    at: datetime | None = None
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.name} {self.config}" if self.config else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +403,7 @@ class Snapshot:
     events: tuple[EventRow, ...] = ()
     supervisor: SupervisorRow = SupervisorRow(alive=False)
     needs: tuple[Need, ...] = ()
+    policies: tuple[PolicyRow, ...] = ()
     hosts: tuple[HostRow, ...] = ()
     transfers: tuple[TransferRow, ...] = ()  # open ones and the newest others, oldest first
     holdings: tuple[HoldingRow, ...] = ()

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from backend.configs import CONFIGS, Config
+from backend.evaluation.match_totals import bring_up
 from backend.evaluation.rating_history import publish, spec_of
 from backend.evaluation.rating_store import add_snapshot, open_rating_tables
 from backend.evaluation.records import Records
@@ -162,6 +163,7 @@ def play(paths: Paths, counts: dict[str, int], total: int, elos: dict[str, list[
                 " moves, moves_sha256, engine_version, wall_s, worker, played_at) VALUES (" + ",".join("?" * 23) + ")",
                 rows,
             )
+            bring_up(db)
             db.execute("COMMIT")
             print(config.key, counts[config.key], "models played", flush=True)
 

@@ -88,8 +88,10 @@ def keys() -> str:
         "hosts": "Hosts",
         "jobs": "Jobs",
         "log": "Log",
+        "policies": "On the policies (`a` on Pulse)",
         "models": "Models",
         "elo": "Elo",
+        "transfers": "Transfers",
     }
     parts = ["# Keys\n\nMade by `make docs` from the action registry; do not edit. `…` means that a dialog follows.\n"]
     for scope, title in titles.items():

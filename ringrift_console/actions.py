@@ -24,7 +24,9 @@ class Tier(IntEnum):
     NAMED = 2  # a plan dialog, answered by typing the object's name; a plan may ask for that by itself
 
 
-Scope = Literal["global", "move", "list", "pulse", "hosts", "jobs", "models", "elo", "transfers", "log"]
+Scope = Literal[
+    "global", "move", "list", "pulse", "hosts", "jobs", "models", "elo", "transfers", "policies", "log"
+]  # fmt: skip
 """Where a key holds: everywhere; wherever one moves about; on tables; on one screen."""
 
 
@@ -210,6 +212,9 @@ def _can_retry(snapshot: Snapshot, subject: str | None) -> str | None:
     return None if again else f"only an ended job runs again ({job.state})"
 
 
+FOREIGN = "it is another installation's; ringrift adopt takes it in"
+
+
 def _needs_model(snapshot: Snapshot, subject: str | None) -> str | None:
     return None if find_model(snapshot, subject) else "no model is selected"
 
@@ -218,6 +223,8 @@ def _can_archive(snapshot: Snapshot, subject: str | None) -> str | None:
     model = find_model(snapshot, subject)
     if model is None:
         return "no model is selected"
+    if model.foreign:
+        return FOREIGN
     if model.stage in ("production", "staging"):
         return f"a {model.stage} model is protected"
     return "it is archived already" if model.stage == "archived" else None
@@ -227,6 +234,8 @@ def _can_promote(snapshot: Snapshot, subject: str | None) -> str | None:
     model = find_model(snapshot, subject)
     if model is None:
         return "no model is selected"
+    if model.foreign:
+        return FOREIGN
     return None if model.stage in ("development", "staging") else f"a model that is {model.stage} is not promoted"
 
 
@@ -241,6 +250,8 @@ def _can_restore(snapshot: Snapshot, subject: str | None) -> str | None:
     model = find_model(snapshot, subject)
     if model is None:
         return "no model is selected"
+    if model.foreign:
+        return FOREIGN
     return None if model.stage in ("archived", "rejected") else f"a model that is {model.stage} needs no restoring"
 
 
@@ -248,6 +259,8 @@ def _can_reject(snapshot: Snapshot, subject: str | None) -> str | None:
     model = find_model(snapshot, subject)
     if model is None:
         return "no model is selected"
+    if model.foreign:
+        return FOREIGN
     return None if model.stage in ("development", "staging") else f"a model that is {model.stage} cannot be rejected"
 
 
@@ -273,6 +286,8 @@ _HOSTS = "ringrift_console.verbs.hosts"
 _TRANSFERS = "ringrift_console.verbs.transfers"
 _RATINGS = "ringrift_console.verbs.ratings"
 _REGISTRY = "ringrift_console.verbs.registry"
+_REFERENCE = "ringrift_console.verbs.reference"
+_POLICIES = "ringrift_console.verbs.policies"
 
 ACTIONS: tuple[Action, ...] = (
     # on screen only
@@ -928,6 +943,77 @@ ACTIONS: tuple[Action, ...] = (
         available=_needs_model,
     ),
     Action(
+        "registry.archive-policy",
+        "What the rules of archival say of every model; --apply puts those away that they name",
+        "put away…",
+        verb=("registry", "archive-policy"),
+        params=(
+            Param("--config", "only models of this config", metavar="KEY"),
+            Param("--apply", "do it: archive, reject and move what the rules name", type="flag"),
+            Param("--all", "list also the models that are kept, and why", type="flag"),
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_POLICIES}:archive_policy",
+        plan="backend.registry.archival:plan_archival",
+        key="A",
+        scope="policies",
+        tier=Tier.PLAN,
+    ),
+    Action(
+        "policies.list",
+        "What is archived or promoted without being asked, and who allowed it",
+        "policies",
+        verb=("policies", "list"),
+        params=(JSON,),
+        run=f"{_POLICIES}:list_policies",
+        key="a",
+        scope="pulse",
+    ),
+    Action(
+        "policies.set",
+        "Switch a policy, for the whole root or for one config",
+        "set…",
+        verb=("policies", "set"),
+        params=(
+            Param("name", "archival or promotion", choices=("archival", "promotion"), metavar="NAME"),
+            Param(
+                "mode",
+                "off, on; dry-run for archival; inherit for a config",
+                choices=("off", "dry-run", "on", "inherit"),
+                metavar="MODE",
+            ),
+            Param("--config", "only this config; it then has a mode of its own", metavar="KEY"),
+            REASON,
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_POLICIES}:set_policy",
+        plan="backend.registry.policies:plan_set",
+        key="e",
+        scope="policies",
+        tier=Tier.PLAN,
+    ),
+    Action(
+        "auto-promote",
+        "Play a model's gauntlet, judge it, and promote it as far as its criteria pass",
+        verb=("auto-promote",),
+        params=(
+            Param("--model", "label, SHA-256 or the start of one, or the file", required=True, metavar="MODEL"),
+            *CONFIG,
+            Param("--gauntlet", "play what is missing; without it the games that are there decide", type="flag"),
+            Param("--games", "games per opponent at most", type="int", default=100, metavar="N"),
+            Param("--simulations", "search simulations a move; 0 plays the bare policy", type="int", metavar="N"),
+            Param("--run", "id of a run to go on with; by default the model's own", metavar="ID"),
+            Param("--workers", "processes; default one a core", type="int", metavar="N"),
+            Param("--dry-run", "say what would be played and how the criteria stand, and change nothing", type="flag"),
+            JSON,
+        ),
+        run="ringrift_console.verbs.auto_promote:auto_promote",
+    ),
+    Action(
         "registry.history",
         "What was in production when, with every decision",
         verb=("registry", "history"),
@@ -962,6 +1048,28 @@ ACTIONS: tuple[Action, ...] = (
             Param("--output", "file to write", type="path", aliases=("-o",), required=True, metavar="F.pth"),
         ),
         run=f"{_REGISTRY}:export",
+    ),
+    Action(
+        "doctor",
+        "Examine a root: files, registry, match records and stored ratings; changes nothing",
+        verb=("doctor",),
+        params=(Param("--config", "only what belongs to this config", metavar="KEY"), JSON),
+        run=f"{_REFERENCE}:doctor",
+    ),
+    Action(
+        "adopt",
+        "Take the models of another installation in: our own tables beside theirs, known by SHA-256",
+        "adopt…",
+        verb=("adopt",),
+        params=(
+            Param("--undo", "take the last adoption back: our tables and rows go, nothing else", type="flag"),
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_REFERENCE}:adopt",
+        plan="backend.reference.adopt:plan_adopt",
+        tier=Tier.PLAN,
     ),
     Action(
         "audit.verify",

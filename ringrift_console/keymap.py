@@ -38,6 +38,7 @@ SCREENS: dict[str, tuple[Scope, ...]] = {
     "elo": ("elo", "models", "list", "move", "global"),
     "transfers": ("transfers", "list", "move", "global"),
     "transfer": ("transfers", "move", "global"),
+    "policies": ("policies", "list", "move", "global"),
     "host": ("hosts", "move", "global"),
     "job": ("jobs", "move", "global"),
     "model": ("models", "move", "global"),

@@ -131,6 +131,7 @@ def model_facts(app: ConsoleApp, model: ModelRow) -> list[Fact]:
     glyph, role = state_span(app.look, model.stage)
     facts: list[Fact] = [
         ("stage", (glyph + since, role)),
+        *([("foreign", ("read-only: adopt with ringrift adopt", "warn"))] if model.foreign else []),
         ("config", model.config or "unknown"),
         ("made", clock.long(model.created_at)),
         *live_on(app.snapshot, model.sha256),

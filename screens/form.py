@@ -16,7 +16,7 @@ from ringrift_console.widgets.line import Bar
 from ringrift_console.widgets.prompt import LineInput
 from screens.dialogs import Dialog
 
-_NOT_ASKED = {"--wait", "--dry-run", "--json", "--fingerprint"}
+_NOT_ASKED = {"--wait", "--dry-run", "--json", "--fingerprint", "--apply", "--all"}
 _LABEL = 18
 
 

@@ -13,6 +13,9 @@ from screens.facts import Fact, model_facts
 from screens.listing import ListScreen
 from screens.model_actions import ModelActions
 
+_FOREIGN = {"random": "foreign,", "heuristic": "read-only"}
+"""Stands where a model of another installation has no results here."""
+
 
 class ModelsScreen(ModelActions, ListScreen[ModelRow]):
     """The table of models."""
@@ -29,7 +32,7 @@ class ModelsScreen(ModelActions, ListScreen[ModelRow]):
         return item.label
 
     def identity(self, item: ModelRow) -> str:
-        return item.sha256
+        return item.label if item.foreign else item.sha256  # several names of theirs may mean one file
 
     def facts(self, item: ModelRow) -> list[Fact]:
         return model_facts(self.app, item)
@@ -39,7 +42,7 @@ class ModelsScreen(ModelActions, ListScreen[ModelRow]):
         return [
             Column(
                 "MODEL", self._label, 13, flex=1,
-                find=lambda model: model.label, sort=lambda model: (model.model_id, model.version),
+                find=_called, sort=lambda model: (model.model_id, model.version),
             ),
             Column(
                 "STAGE", lambda model: state_span(look, model.stage), 13,
@@ -64,6 +67,8 @@ class ModelsScreen(ModelActions, ListScreen[ModelRow]):
         return (f"{model.label} {self.app.look.glyphs.cursor}", "accent") if marked else (model.label, "text")
 
     def _win(self, model: ModelRow, opponent: str) -> Span:
+        if model.foreign and against(model, opponent) is None:
+            return _FOREIGN[opponent], "warn"
         return win_span(against(model, opponent), gauntlet_target(model, opponent), interval=True)
 
     def _live(self, model: ModelRow) -> Span:
@@ -75,10 +80,14 @@ class ModelsScreen(ModelActions, ListScreen[ModelRow]):
         return self.app.clock.short(model.created_at), "dim"
 
     def _sha(self, model: ModelRow) -> Span:
-        return (model.sha256[:8], "dim") if model.present else ("missing", "bad")
+        return (model.sha256[:8] or "unknown", "dim") if model.present else ("missing", "bad")
 
     async def do_open(self) -> None:
         self.do_registry_info()
+
+
+def _called(model: ModelRow) -> str:
+    return f"{model.label} foreign" if model.foreign else model.label
 
 
 def _config(model: ModelRow) -> str:

@@ -178,6 +178,11 @@ class PulseScreen(BaseScreen):
 
     # Doing
 
+    def do_policies_list(self) -> None:
+        from screens.policies import PoliciesScreen
+
+        self.app.push_screen(PoliciesScreen())
+
     async def do_open(self) -> None:
         """Enter: a config filters the jobs, a need or a job leads to its row."""
         table = self.table

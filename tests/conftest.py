@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from backend.jobs import agent
 from backend.paths import Paths
 from tests.lab.bed import missing
+from tests.lab.slurm import Slurm, no_slurm
 from tests.lab.sshd import Sshd, make_server, no_sshd
 
 
@@ -69,3 +72,22 @@ def make_sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     for server in made:
         server.stop()
         end_jobs(server.folder / "agent")
+
+
+@pytest.fixture
+def make_slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Slurm]]:
+    """Raises Slurms of the test's own; skips where that cannot be done."""
+    if reason := no_slurm():
+        pytest.skip(f"no Slurm can be raised here: {reason}")
+    made: list[Slurm] = []
+
+    def one(**options: Any) -> Slurm:
+        made.append(Slurm(Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp")), **options))
+        made[-1].start()
+        return made[-1]
+
+    yield one
+    for slurm in made:
+        slurm.stop()
+        end_jobs(slurm.root / "agent")
+        shutil.rmtree(slurm.folder)

@@ -41,9 +41,17 @@ ALLOWED: dict[str, set[str]] = {
         f"backend.registry.{name}": COMMON | {"backend.registry", "backend.state", "backend.evaluation"}
         for name in ("promotion", "history", "policy_facts")  # what judges by match records
     },
+    "backend.reference": COMMON
+    | {"backend.reference", "backend.registry", "backend.evaluation", "backend.training", "backend.state"},
+    **{f"backend.reference.{name}": {"backend.configs", "backend.reference"} for name in ("names", "findings")},
     "backend.jobs": COMMON
     | {"backend.jobs", "backend.state", "backend.fleet", "backend.registry", "backend.training", "backend.evaluation"},
     "backend.jobs.agent": set(),
+    "backend.distribution": COMMON | {"backend.distribution", "backend.state", "backend.fleet", "backend.registry"},
+    "backend.distribution.states": {"backend.distribution.reasons"},
+    "backend.distribution.reasons": set(),
+    "backend.distribution.receiver": set(),
+    "backend.distribution.loadable": set(),
     "backend.supervisor": {"backend"},
     "backend.overview": {"backend"},
     "screens": {"backend", "screens", "ringrift_console"},

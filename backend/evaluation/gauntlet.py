@@ -12,10 +12,10 @@ import os
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backend.configs import Config
-from backend.errors import NoEvidenceError, UsageError
+from backend.errors import NoEvidenceError, UnverifiedError, UsageError
 from backend.evaluation import openings
 from backend.evaluation.match_record import MatchRecord, Tally
 from backend.evaluation.rating_history import publish
@@ -26,6 +26,9 @@ from backend.pool import Pool, default_workers
 from backend.progress import Progress
 from backend.rules import ENGINE_VERSION
 from backend.thresholds import thresholds
+
+if TYPE_CHECKING:
+    from backend.players.base import Player
 
 ATTEMPT_VARIABLE = "RINGRIFT_ATTEMPT"
 _FLUSH_GAMES = 16
@@ -45,12 +48,39 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class GauntletSettings:
-    """What every game of a run depends on besides its slot."""
+    """What every game of a run depends on besides its slot.
+
+    Attributes:
+        opponents: baselines by name.
+        rivals: models to play too; a slot names each by the first 16 digits of its SHA-256.
+    """
 
     config: Config
     candidate: Candidate
     opponents: tuple[str, ...]
     seed: int
+    rivals: tuple[Candidate, ...] = ()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the rivals by their names in slots."""
+        return {str(rival.sha256)[:16]: str(rival.sha256) for rival in self.rivals}
+
+    def make_opponents(self) -> dict[str, Player]:
+        """Whom the candidate plays, by name, baselines first.
+
+        Raises:
+            UnverifiedError: a rival's file is not the one that its SHA-256 says.
+        """
+        from backend.players import make_player
+
+        made = {name: make_player(name, self.config) for name in self.opponents}
+        for rival in self.rivals:
+            name = str(rival.sha256)[:16]
+            made[name] = make_player("neural", self.config, model=rival.model, simulations=rival.simulations)
+            if name not in made[name].identity:
+                raise UnverifiedError("the checkpoint has changed", where=str(rival.model))
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +134,7 @@ def plan_slots(settings: GauntletSettings, games: int, first_block: int = 0) -> 
             for block in range(first_block, first_block + blocks)
             for seat in range(1, players + 1)
         ]
-        for opponent in settings.opponents
+        for opponent in (*settings.opponents, *settings.digests)
     }
 
 
@@ -139,7 +169,7 @@ def gauntlet(
 
     candidate, config = settings.candidate, settings.config
     player = make_player(candidate.name, config, model=candidate.model, simulations=candidate.simulations)
-    identities = {name: make_player(name, config).identity for name in settings.opponents}
+    identities = {name: made.identity for name, made in settings.make_opponents().items()}
     slots = plan_slots(settings, games, first_block)
     total = sum(len(listed) for listed in slots.values())
     with Records.open(paths) as records:
@@ -161,8 +191,7 @@ def gauntlet(
             _play(records, settings, run_id, missing, total, workers, progress)
         progress.update(total, force=True)
         tallies = [
-            records.run_tally(run_id, [slot.key for slot in slots[name]], identities[name])
-            for name in settings.opponents
+            records.run_tally(run_id, [slot.key for slot in slots[name]], identities[name]) for name in identities
         ]
         records.end_run(run_id, sum(result.games for result in tallies))
     publish(paths, config.key)

@@ -66,7 +66,7 @@ class MatchRunner:
             self._candidate = make_player(
                 candidate.name, config, model=candidate.model, simulations=candidate.simulations
             )
-            players = {name: make_player(name, config) for name in settings.opponents}
+            players, digests = settings.make_opponents(), settings.digests
         else:
             self._candidate = players[candidate.model or candidate.name]
         if candidate.sha256 and candidate.sha256[:16] not in self._candidate.identity:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sqlite3
 import struct
 import threading
@@ -146,10 +147,13 @@ class RatingView:
         return [(n, band) for n, band in found if band is not None]
 
 
+_MODEL = re.compile(r"([0-9a-f]{64})(?::|\Z)")
+
+
 def model_of(player: str) -> str | None:
     """The SHA-256 in a player's key; None for a baseline."""
-    head = player.partition(":")[0]
-    return head if len(head) == 64 and all(digit in "0123456789abcdef" for digit in head) else None
+    found = _MODEL.match(player)
+    return found[1] if found else None
 
 
 def identity_of(player: str) -> str:

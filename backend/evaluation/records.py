@@ -26,6 +26,7 @@ from backend.databases import (
     transaction,
 )
 from backend.errors import SchemaError, UnverifiedError, UsageError
+from backend.evaluation import match_totals
 from backend.evaluation.match_record import MatchRecord, MatchSeat, Tally
 from backend.evaluation.statistics import wilson
 from backend.paths import Paths
@@ -58,6 +59,7 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS match_runs (run_id TEXT PRIMARY KEY, spec TEXT NOT NULL, started_at TEXT NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS match_slots (
         run_id TEXT NOT NULL, slot TEXT NOT NULL, game_id TEXT NOT NULL, PRIMARY KEY (run_id, slot)) WITHOUT ROWID""",
+    *match_totals.TABLES,
 )
 _NEEDED = {"participants": {"participant_id"}, "match_history": {"board_type", "num_players", "participant_ids"}}
 
@@ -136,6 +138,7 @@ class Records:
                 cursor = db.execute("INSERT OR IGNORE INTO match_slots VALUES (?, ?, ?)", (run_id, slot, match.game_id))
                 if cursor.rowcount == 1 and self._add_game(db, match) and match.termination == "natural":
                     self._add_history(run_id, match)
+            match_totals.bring_up(db)
 
     def run_tally(self, run_id: str, slots: Iterable[str], opponent: str) -> Tally:
         """Results over the given slots of a run."""
@@ -269,37 +272,36 @@ def win_rates(paths: Paths) -> dict[str, tuple[WinRate, ...]]:
     stamp = file_stamp(path)
     known = _known.get(path)
     if known is None or known[0] != stamp:
-        known = _known[path] = (stamp, _count_rates(path))
+        known = _known[path] = (stamp, _count_rates(path, known[1] if known else {}))
     return dict(known[1])
 
 
 _known: dict[Path, tuple[Stamp, dict[str, tuple[WinRate, ...]]]] = {}
 
 
-def _count_rates(path: Path) -> dict[str, tuple[WinRate, ...]]:
+def _count_rates(path: Path, known: dict[str, tuple[WinRate, ...]]) -> dict[str, tuple[WinRate, ...]]:
+    """Results by model; tuples that have not changed are those of ``known``."""
     connection = open_reader(path)
     try:
         with sqlite_errors(path):
             if "match_games" not in tables(connection):
                 return {}
-            rows = connection.execute(
-                "SELECT candidate_sha256, opponent, max(seq), sum(termination != 'crash'), "
-                "sum(won AND termination != 'crash'), "
-                "count(DISTINCT CASE WHEN termination != 'crash' THEN moves_sha256 END), sum(termination = 'crash') "
-                "FROM match_games WHERE candidate_sha256 IS NOT NULL "
-                "GROUP BY candidate_sha256, opponent, candidate"
-            ).fetchall()
+            rows = match_totals.totals(connection)
     finally:
         connection.close()
-    latest: dict[tuple[str, str], tuple[int, WinRate]] = {}
-    for sha256, opponent, seq, games, wins, unique, crashes in rows:
-        low, high = wilson(wins, games)
-        if seq > latest.get((sha256, opponent), (0, None))[0]:
-            latest[sha256, opponent] = (seq, WinRate(opponent, wins, games, unique, crashes, low, high))
-    found: dict[str, list[WinRate]] = {}
-    for (sha256, _), (_, rate) in sorted(latest.items()):
-        found.setdefault(sha256, []).append(rate)
-    return {sha256: tuple(rates) for sha256, rates in found.items()}
+    latest: dict[str, dict[str, match_totals.Total]] = {}
+    for row in rows:
+        own = latest.setdefault(row[0], {})
+        if row[1] not in own or row[3] > own[row[1]][3]:
+            own[row[1]] = row
+    return {sha256: _rates(own, known.get(sha256, ())) for sha256, own in latest.items()}
+
+
+def _rates(own: Mapping[str, match_totals.Total], known: tuple[WinRate, ...]) -> tuple[WinRate, ...]:
+    counts = [(name, row[5], row[4], row[6], row[7]) for name, row in sorted(own.items())]
+    if counts == [(rate.opponent, rate.wins, rate.games, rate.unique, rate.crashes) for rate in known]:
+        return known
+    return tuple(WinRate(*count, *wilson(count[1], count[2])) for count in counts)
 
 
 def run_slots(paths: Paths, run_id: str) -> set[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from backend.errors import SettingsError
+from backend.fleet import pools
 
 LOCAL = "local"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.IGNORECASE)
@@ -23,11 +24,11 @@ _TEXT = {
     "ssh_host", "ssh_user", "ssh_key", "tailscale_ip", "tailscale_ipv6", "ringrift_path", "venv_activate",
     "python_path", "gpu", "role", "status", "runtime", "region", "note", "data_server_url", "worker_url",
     "external_storage_path", "relay_primary", "relay_secondary", "proxy_jump", "group", "peer_address",
-    "torch_cpu_index",
+    "torch_cpu_index", "kind", *pools.TEXT_KEYS,
 }  # fmt: skip
 _NUMBER = {
     "ssh_port", "memory_gb", "cpus", "gpus", "gpu_vram_gb", "max_parallel_jobs", "bandwidth_mbps", "data_server_port",
-    "worker_port",
+    "worker_port", *pools.NUMBER_KEYS,
 }  # fmt: skip
 _FLAG = {
     "selfplay_enabled", "training_enabled", "gauntlet_enabled", "export_enabled", "p2p_enabled", "nat_blocked",
@@ -52,7 +53,17 @@ class Host:
 
     @property
     def is_local(self) -> bool:
-        return self.name == LOCAL and "ssh_host" not in self.settings
+        return self.name == LOCAL and "ssh_host" not in self.settings and not self.is_pool
+
+    @property
+    def is_pool(self) -> bool:
+        """Whether it stands for a scheduler, which places on nodes of its own what it is given."""
+        return bool(self.settings.get("kind") == pools.SLURM)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this machine, or a pool whose commands this machine has: nobody has to connect to it."""
+        return self.is_local or (self.is_pool and not {"ssh_host", "tailscale_ip"} & self.settings.keys())
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -200,7 +211,10 @@ def _with_common(host: Host, defaults: dict[str, Any], groups: dict[str, dict[st
                 hint="groups: " + (" ".join(groups) or "none"),
             )
         common |= groups[name]
-    return replace(host, settings=common | host.settings) if common else host
+    made = replace(host, settings=common | host.settings) if common else host
+    if wrong := pools.amiss(made.settings):
+        raise SettingsError(f"host '{host.name}' {wrong}", where=f"{source} line {host.line}")
+    return made
 
 
 def _host(name: yaml.Node, body: yaml.Node, seen: set[str], notes: list[str], source: str) -> Host:
@@ -236,6 +250,8 @@ def _body(body: yaml.Node, what: str, notes: list[str], source: str) -> tuple[di
             extra[key.value] = parsed
             notes.append(f"line {key.start_mark.line + 1}: '{key.value}' of {what} is not known here")
         elif parsed is not None:
+            if key.value == "time_limit" and isinstance(value, yaml.ScalarNode):
+                parsed = value.value  # to YAML, 12:00:00 is a number to the base of 60
             settings[key.value] = _checked(key.value, parsed, what, here)
     return settings, extra
 
@@ -259,6 +275,8 @@ def _checked(key: str, value: Any, what: str, where: str) -> Any:
     if key == "torch_cpu_index" and not re.fullmatch(r"https?://[^\s@]+", value):
         # it would be seen among the words of a command
         raise SettingsError(f"'torch_cpu_index' of {what} must be a URL without a password", where=where)
+    if (form := pools.wrong_form(key, value)) is not None:
+        raise SettingsError(f"'{key}' of {what} must be {form}", where=where)
     if key == "ssh_port" and not 0 < value < 65536:
         raise SettingsError(f"'ssh_port' of {what} must be 1..65535", where=where)
     if key == "gpus" and value != int(value):

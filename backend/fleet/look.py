@@ -11,7 +11,7 @@ from backend.errors import RingRiftError
 from backend.fleet.checkout import AI_SERVICE, look_at_checkout
 from backend.fleet.errors import HostKeyUnknown, HostUnreachable, LinkLost
 from backend.fleet.hosts import Host
-from backend.fleet.probe import Report, here, probe
+from backend.fleet.probe import Report, folder_of, here, probe
 from backend.fleet.remote import Remote
 from backend.fleet.store import record_report, record_trouble
 from backend.paths import Paths
@@ -25,7 +25,7 @@ AT_ONCE = 32
 @asynccontextmanager
 async def way_to(paths: Paths, hosts: Iterable[Host]) -> AsyncIterator[Remote | None]:
     """A pool of connections for some hosts, closed at the end; None, and asyncssh not imported, when all are local."""
-    if all(host.is_local for host in hosts):
+    if all(host.is_here for host in hosts):
         yield None
         return
     from backend.fleet.ssh import SshPool
@@ -79,8 +79,9 @@ async def look_at(
         RingRiftError: it could not be asked; that is stored too.
     """
     try:
-        if host.is_local:
-            report = await asyncio.to_thread(here, host, str(store.paths.root), what)
+        if host.is_here:
+            folder = folder_of(host) if host.is_pool else str(store.paths.root)
+            report = await asyncio.to_thread(here, host, folder, what)
         else:
             report = await _ask(_way(remote), host, what)
     except RingRiftError as error:

@@ -180,7 +180,7 @@ async def plan_enrol(paths: Paths, *, host: str) -> Plan:
         SshError: the host shows none.
     """
     found = await host_of(paths, host)
-    if found.is_local:
+    if found.is_here:
         raise RefusedError("this machine needs no key", where=host)
     from backend.fleet.ssh import SshPool
 
@@ -233,7 +233,7 @@ async def plan_bootstrap(paths: Paths, *, host: str) -> Plan:
             our code cannot run there.
     """
     found = await host_of(paths, host)
-    if found.is_local:
+    if found.is_here:
         raise RefusedError("this machine runs this installation already", where=host)
     if found.runtime not in ("builtin", AI_SERVICE):
         raise RefusedError(f"nobody here knows its runtime {found.runtime}", where=host, hint="builtin or ai-service")

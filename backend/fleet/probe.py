@@ -49,6 +49,8 @@ class Report:
 
 def folder_of(host: Host) -> str:
     """Where the host keeps what is ours: ``storage_paths.agent``, else a folder in the login's home."""
+    if host.is_pool:  # its nodes have to see it
+        return str(host.settings["shared_root"])
     paths = host.settings.get("storage_paths") or {}
     return str(paths.get("agent") or DEFAULT_FOLDER)
 

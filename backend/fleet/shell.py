@@ -23,7 +23,7 @@ def shell_argv(host: Host, paths: Paths) -> list[str]:
     Raises:
         SettingsError: a ``proxy_jump`` names no host or leads back, or a setting cannot be told to ssh.
     """
-    if host.is_local:
+    if host.is_here:
         return [os.environ.get("SHELL") or "/bin/sh", "-l"]
     settings = host.settings
     argv = ["ssh"]

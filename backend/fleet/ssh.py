@@ -153,6 +153,19 @@ async def _as_os_error(waiting: Awaitable[_T]) -> _T:
         raise ConnectionResetError(str(error)) from error
 
 
+class Forward:
+    """A port of a host's loopback that leads to one of this machine's."""
+
+    def __init__(self, listener: asyncssh.SSHListener) -> None:
+        self._listener = listener
+        self.port = listener.get_port()
+
+    async def close(self) -> None:
+        self._listener.close()
+        with suppress(OSError, asyncssh.Error):
+            await self._listener.wait_closed()
+
+
 @dataclass(slots=True)
 class _Link:
     """What is known of the way to one host."""
@@ -272,6 +285,32 @@ class SshPool:
         except OSError:
             return None
         return int.from_bytes(info[TCP_INFO_RTT_OFFSET:], "little") / 1000 or None
+
+    def own_address(self, host: Host) -> str | None:
+        """This machine's address on the open connection; None when there is none, or it leads through another host."""
+        link = self._links.get(host.name)
+        about = link.connection.get_extra_info("socket") if link and link.connection else None
+        return None if about is None else str(about.getsockname()[0])
+
+    async def forward_back(self, host: Host, port: int) -> Forward:
+        """Lets the host reach ``port`` of this machine's loopback, by a port of its own loopback.
+
+        It ends with the connection, or when it is closed.
+
+        Raises:
+            ChannelRefused: the host forwards no port.
+            SshError: the host cannot be talked to.
+        """
+        connection = await self._connection(host)
+        try:
+            listener = await connection.forward_remote_port("127.0.0.1", 0, "127.0.0.1", port)
+        except asyncssh.ChannelListenError as error:
+            raise ChannelRefused(
+                "the host forwards no port", where=host.name, hint="allow AllowTcpForwarding remote in sshd_config"
+            ) from error
+        except (OSError, asyncssh.Error) as error:
+            raise LinkLost("the connection broke", where=host.name, hint=_reason(error)) from error
+        return Forward(listener)
 
     # host keys
 

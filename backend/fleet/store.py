@@ -111,7 +111,7 @@ def _row(
         state=state,
         why=why,
         role=str(settings.get("role", "")),
-        address="" if host.is_local else address(host),
+        address="" if host.is_here else address(host),
         groups=host.groups,
         local=host.is_local,
         runtime=str(settings.get("runtime", "builtin")),
@@ -144,7 +144,7 @@ def host_state(host: Host, record: Row | None, enrolled: bool, now: float) -> tu
     status = str(host.settings.get("status", "")).lower()
     if status in OFF:
         return "off", f"its status is {status}"
-    if host.is_local:
+    if host.is_here:
         return "up", ""  # whoever reads this runs on it
     if not enrolled and (record is None or record["state"] not in ("up", "refused")):
         return "new", f"its key is not enrolled: ringrift hosts enrol {host.name}"

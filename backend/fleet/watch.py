@@ -106,7 +106,7 @@ class Watch:
             host = hosts.get(row.name)
             if host is None or str(host.settings.get("status", "")).lower() in OFF:
                 continue
-            if not host.is_local and (row.fingerprint is None or row.state == "refused"):
+            if not host.is_here and (row.fingerprint is None or row.state == "refused"):
                 continue  # an operator's turn
             since = now - self._tried_at.get(host.name, float("-inf"))
             if names is None:
@@ -118,7 +118,7 @@ class Watch:
                 self._tried_at[host.name] = now
         rich = [host for host in due if now - self._facts_at.get(host.name, float("-inf")) >= FACTS_S]
         poor = [host for host in due if host not in rich]
-        if self.remote is None and any(not host.is_local for host in due):
+        if self.remote is None and any(not host.is_here for host in due):
             self.remote = self.connect() if self.connect is not None else self._pool()
         answers = await look_at_all(self.store, self.remote, poor, "sample", silent=True)
         answers |= await look_at_all(self.store, self.remote, rich, "facts", silent=True)

@@ -14,6 +14,7 @@ Everything known of an attempt lies in ``ROOT/jobs/KEY``::
     log            standard output and error     progress.jsonl  written by the job itself
     cancel         somebody wants it to end      reserve  disk space kept for exit.json
     exit.json      how it ended; the only proof of an end      acked  the controller has that durably
+    engine.json    under which name a scheduler was asked to run it; written before it is asked
 
 ``ROOT/gpu/UUID.lock`` is the lease of a GPU: a flock that the runner holds, with the attempt's key as its content. The
 kernel drops it with the runner; until the command is gone too, that key keeps the next runner out.
@@ -474,6 +475,9 @@ def report(root: str, key: str) -> Dict[str, Any]:
         answer["log_size"] = os.stat(os.path.join(folder, "log")).st_size
     except FileNotFoundError:
         answer["log_size"] = 0
+    answer["engine"] = read_json(os.path.join(folder, "engine.json"))
+    if answer["engine"] is not None and state in ("prepared", "unknown", "lost"):
+        answer["engine_said"] = _engine_said(root, answer["engine"])
     answer["progress"], answer["result"] = _progress(os.path.join(folder, "progress.jsonl"))
     return answer
 
@@ -526,15 +530,9 @@ def start(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     ``gpus`` names GPUs by index or UUID; the command starts when all of them are leased to it, and sees no others.
     """
     spec, digest = request.get("spec"), request.get("digest")
-    if not isinstance(spec, dict) or not _argv(spec.get("argv")):
-        raise AgentError("request", "a spec needs an argv of strings")
-    if "gpus" in spec and not _argv(spec["gpus"]):
-        raise AgentError("request", "gpus has to list indices or UUIDs as strings")
-    if digest_of(spec) != digest:
-        raise AgentError("request", "the digest does not belong to the spec")
-    key = spec.get("key")
+    key = _spec_key(spec, digest)
+    assert isinstance(spec, dict)
     folder = job_dir(root, key)
-    assert isinstance(key, str)
     kind = filesystem_of(root if os.path.isdir(root) else os.path.dirname(os.path.abspath(root)))
     if kind in NETWORK_FILESYSTEMS:
         mend = "point storage_paths.agent in hosts.yaml to a local disk"
@@ -545,14 +543,8 @@ def start(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     if held is None:
         raise AgentError("busy", "another start of %s is under way" % key)
     try:
-        present = read_json(os.path.join(folder, "spec.json"))
-        if present is not None and present.get("digest") != digest:
-            raise AgentError("conflict", "another spec lies under %s" % key)
-        if derive(root, key) != "prepared":
+        if not _lay_down(root, folder, spec, digest):
             return dict(report(root, key), started=False)
-        if present is None:
-            write_json(os.path.join(folder, "spec.json"), dict(spec, digest=digest))
-        _reserve(os.path.join(folder, "reserve"))
         failure = _launch(root, key)
         answer = report(root, key)
         if failure is not None and answer["state"] == "prepared":
@@ -560,6 +552,82 @@ def start(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
         return dict(answer, started=failure is None)
     finally:
         os.close(held)
+
+
+def _spec_key(spec: Any, digest: Any) -> str:
+    """The key of a spec that is well formed."""
+    if not isinstance(spec, dict) or not _argv(spec.get("argv")):
+        raise AgentError("request", "a spec needs an argv of strings")
+    if "gpus" in spec and not _argv(spec["gpus"]):
+        raise AgentError("request", "gpus has to list indices or UUIDs as strings")
+    if digest_of(spec) != digest:
+        raise AgentError("request", "the digest does not belong to the spec")
+    key = spec.get("key")
+    job_dir("", key)
+    return str(key)
+
+
+def _lay_down(root: str, folder: str, spec: Dict[str, Any], digest: Any) -> bool:
+    """Writes a spec unless it lies there; False when the attempt cannot be started (any more)."""
+    present = read_json(os.path.join(folder, "spec.json"))
+    if present is not None and present.get("digest") != digest:
+        raise AgentError("conflict", "another spec lies under %s" % spec["key"])
+    if derive(root, spec["key"]) != "prepared":
+        return False
+    if present is None:
+        write_json(os.path.join(folder, "spec.json"), dict(spec, digest=digest))
+    _reserve(os.path.join(folder, "reserve"))
+    return True
+
+
+def hold(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Lays specs down for a scheduler, whose payload is ``run KEY``: ``{"held": [[spec, digest]], owner, epoch}``.
+
+    Answers ``{"reports": {key: report}, "refused": {key: [kind, message]}}``. The root may lie on a network file
+    system: besides the locks there is what the scheduler says, and the claim is by O_EXCL, which holds there too.
+    """
+    check_epoch(root, request.get("owner"), request.get("epoch"))
+    reports, refused = {}, {}  # type: Dict[str, Any], Dict[str, Any]
+    for spec, digest in request.get("held") or ():
+        key = _spec_key(spec, digest)
+        folder = job_dir(root, key)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        lock = take_lock(os.path.join(folder, "start.lock"), START_WAIT_S)
+        try:
+            if lock is None:
+                raise AgentError("busy", "another start of %s is under way" % key)
+            _lay_down(root, folder, spec, digest)
+            reports[key] = report(root, key)
+        except AgentError as error:
+            refused[key] = [error.kind, str(error)]
+        finally:
+            if lock is not None:
+                os.close(lock)
+    return {"reports": reports, "refused": refused}
+
+
+def note(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Writes down what a scheduler is asked, or has answered: ``{"notes": {key: engine.json}, owner, epoch}``."""
+    check_epoch(root, request.get("owner"), request.get("epoch"))
+    os.makedirs(os.path.join(root, "engine"), mode=0o700, exist_ok=True)
+    for key, text in (request.get("notes") or {}).items():
+        write_json(os.path.join(job_dir(root, key), "engine.json"), text)
+    return {}
+
+
+def _engine_said(root: str, told: Optional[Dict[str, Any]]) -> str:
+    """The last line that the scheduler's own output for an attempt has; it tells why the payload did not run."""
+    name = os.path.basename(str((told or {}).get("out") or ""))
+    if not name:
+        return ""
+    try:
+        with open(os.path.join(root, "engine", name), "rb") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - 2000))
+            lines = stream.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
 
 
 def _argv(value: Any) -> bool:
@@ -783,6 +851,8 @@ def hello(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
 OPERATIONS = {
     "hello": hello,
     "start": start,
+    "hold": hold,
+    "note": note,
     "status": status,
     "cancel": cancel,
     "list": listing,
@@ -1125,7 +1195,7 @@ def run(root: str, key: str, ready: Optional[int], mode: str) -> int:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """``agent.py --root DIR serve | run KEY | (start|status|cancel|list|read|ack|hello) REQUEST.json``.
+    """``agent.py --root DIR serve | run KEY | (start|hold|note|status|cancel|list|read|ack|hello) REQUEST.json``.
 
     A request of ``-`` is read from standard input, so that secrets never stand in an argument list.
     """

@@ -18,8 +18,9 @@ from backend.fleet.reading import hosts_in_use
 from backend.jobs import store as rows
 from backend.jobs.check import Check, Checks
 from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError, UnreachableError
+from backend.jobs.launchers.slurm import SlurmLauncher
 from backend.jobs.model import EXECUTED, Attempt, Job, Observation, Phase, outcome
-from backend.jobs.placement import HostSlots, slots_of
+from backend.jobs.placement import HostSlots, pool_gpus, slots_of
 from backend.jobs.porter import Porter
 from backend.jobs.recipes import AI_SERVICE, RECIPES, RUNTIMES, environment, no_command, recipe_of
 from backend.jobs.reconcile import (
@@ -46,6 +47,7 @@ TROUBLE_S = 5.0
 BUSY_S = 2.0  # between two tries of a start that something there, a GPU in use for one, holds up
 PATIENCE_S = 2.0  # with a host that takes its time, while others wait
 SILENCE_S = 1.0
+GATHER_S = 10.0  # what can start at a scheduler waits so long for others that are being made ready, to be one array
 TAIL_BYTES = 4096
 WHY_CHARACTERS = 200
 
@@ -95,6 +97,8 @@ class Keeper:
         self._silent: set[str] = set()
         self._talking: set[str] = set()
         self._apart: set[str] = set()
+        self._preparing = False
+        self._gathering: dict[str, float] = {}
         self._owed: dict[str, set[str]] = {}  # by host: ends that are stored and not acknowledged yet
         self._superseded: SupersededError | None = None
 
@@ -115,13 +119,14 @@ class Keeper:
         decision = reconcile(world)
         again = await rows.show(self.store, replace(work, jobs=jobs), decision.views)
         by_key = {attempt.key: attempt for job in jobs for attempt in job.attempts}
+        self._preparing = any(isinstance(action, CheckOutput | Place | PlaceGang | Push) for action in decision.actions)
         told: dict[str, list[Action]] = {}
         for action in decision.actions:
             if isinstance(action, Start | Cancel):
                 told.setdefault(by_key[action.key].host, []).append(action)
             else:
                 again = await self._guarded(action, work, by_key) or again
-        answers = await self._with_hosts({name: self._tell(some, work, by_key) for name, some in told.items()})
+        answers = await self._with_hosts({name: self._tell(name, some, work, by_key) for name, some in told.items()})
         again = any(answers.values()) or again
         self.waiting = bool(jobs)
         self.live = bool(decision.actions or any(self._owed.values())) or any(
@@ -208,7 +213,15 @@ class Keeper:
         if name in self._silent:
             log.info("%s answers again", name)
             self._silent.discard(name)
-        return [await self._record(launcher, attempt, seen[attempt.key]) for attempt in attempts]
+        mute = [attempt for attempt in attempts if attempt.key not in seen]
+        if mute:
+            await rows.record_silence(self.store, mute)
+        return [
+            await self._record(launcher, attempt, seen[attempt.key])
+            if attempt.key in seen
+            else replace(attempt, unreachable=True)
+            for attempt in attempts
+        ]
 
     async def _record(self, launcher: Launcher, attempt: Attempt, seen: Observation) -> Attempt:
         why = ""
@@ -219,6 +232,10 @@ class Keeper:
             if self._is_away(launcher.name):  # so that whoever hears of the end finds what was said last
                 await self.porter.bring(launcher, seen.key)
         after = await rows.record(self.store, attempt, seen, why=why)
+        if seen.phase is Phase.STARTING and seen.evidence.get("engine"):  # it waits in the queue of a scheduler
+            queued = f"{seen.evidence['engine']} at {launcher.name}, job {seen.evidence.get('engine_job') or 'unknown'}"
+            await rows.record_trouble(self.store, after, queued)
+            after = replace(after, trouble=queued)
         if after.phase is Phase.EXITED:
             await self._conclude(launcher, [after.key])
         return after
@@ -298,6 +315,8 @@ class Keeper:
             return why
         if host.name in self._silent:
             return "not answering"
+        if host.is_here and host.name not in self.launchers:
+            return "not connected yet"
         if host.name not in self.launchers:
             return f"not connected (ringrift hosts enrol {host.name})"
         if self.porter.site(host, record.facts) is None:
@@ -335,11 +354,47 @@ class Keeper:
 
     # acting
 
-    async def _tell(self, actions: list[Action], work: rows.Work, attempts: Mapping[str, Attempt]) -> bool:
+    async def _tell(self, name: str, actions: list[Action], work: rows.Work, attempts: Mapping[str, Attempt]) -> bool:
         """Does what is to be done on one host, in order."""
         again = False
+        launcher = self.launchers.get(name)
+        if isinstance(launcher, SlurmLauncher):  # as few submissions as possible
+            now = asyncio.get_running_loop().time()
+            starts = [one for one in actions if isinstance(one, Start) and self._not_before.get(one.key, 0.0) <= now]
+            if starts and (not self._preparing or now - self._gathering.setdefault(name, now) >= GATHER_S):
+                self._gathering.pop(name, None)
+                again = await self._start_many(launcher, [attempts[one.key] for one in starts])
+            actions = [one for one in actions if not isinstance(one, Start)]
         for action in actions:
             again = await self._guarded(action, work, attempts) or again
+        return again
+
+    async def _start_many(self, launcher: SlurmLauncher, attempts: Sequence[Attempt]) -> bool:
+        """Starts attempts in as few submissions as possible; what is said of each concerns it alone."""
+        if not attempts:
+            return False
+        later = asyncio.get_running_loop().time() + TROUBLE_S
+        try:
+            specs = [await rows.spec_of(self.store, attempt.key) for attempt in attempts]
+            answers = await launcher.start_many(specs)
+        except UnreachableError as error:
+            log.warning("%s", error.line())
+            await rows.record_silence(self.store, attempts)
+            for attempt in attempts:
+                await rows.record_trouble(self.store, attempt, error.what)
+                self._not_before[attempt.key] = later
+            return False
+        except RefusedStartError as error:
+            self._leave_if_stale(error)
+            answers = {attempt.key: error for attempt in attempts}
+        again = False
+        for attempt in attempts:
+            answer = answers[attempt.key]
+            if isinstance(answer, RefusedStartError):
+                again = await self._refused(attempt, answer) or again
+            else:
+                await self._record(launcher, attempt, answer)
+                again = True
         return again
 
     async def _guarded(self, action: Action, work: rows.Work, attempts: Mapping[str, Attempt]) -> bool:
@@ -406,8 +461,12 @@ class Keeper:
             slots = {one.name: one for one in self._hosts}
             first = places[0]
             port = RANDOM.randrange(*PORTS)
-            address = slots[first.host].address
-            meet = Rendezvous(f"{first.job}.{first.n}", address, port, len(places), max(1, len(first.gpus)))
+            at = slots[first.host]
+            job = next(one for one in work.jobs if one.id == first.job)
+            each = pool_gpus(at, job.kind, job.asks) if at.pool else len(first.gpus)
+            keys = tuple(f"{one.job}.{one.n}" for one in places) if at.pool else ()
+            address = "" if at.pool else at.address
+            meet = Rendezvous(f"{first.job}.{first.n}", address, port, len(places), max(1, each), keys)
         decided = []
         for node, one in enumerate(places):
             try:
@@ -431,7 +490,7 @@ class Keeper:
         if staged:
             site = self._site(action.host)
             cwd = site.folder(self.owner, job.id)
-            env = environment() if site.host.is_local else {}
+            env = environment() if site.host.is_here else {}
             env |= reading_env(Path(cwd), job.kind, config, params, site.checkout)
             argv = await asyncio.to_thread(staged_argv, self.paths, job.kind, config, params, site.python, cwd)
         else:
@@ -440,9 +499,15 @@ class Keeper:
         if meet is not None:
             argv = torchrun_argv(argv, meet, node=node)
         slots = next((one for one in self._hosts if one.name == action.host), None)
-        if not action.gpus and (meet is not None or (slots is not None and slots.gpus)):
+        engine: dict[str, Any] = {}
+        if slots is not None and slots.pool:
+            engine = {"kind": job.kind, "gpus": pool_gpus(slots, job.kind, job.asks)}
+            if meet is not None:
+                engine |= {"gang": list(meet.members), "port": meet.port}
+            env = env | ({} if engine["gpus"] else {"CUDA_VISIBLE_DEVICES": ""})
+        elif not action.gpus and (meet is not None or (slots is not None and slots.gpus)):
             env = env | {"CUDA_VISIBLE_DEVICES": ""}  # those that it did not ask for are other jobs'
-        spec = AttemptSpec(f"{job.id}.{action.n}", self.owner, tuple(argv), cwd, env, gpus=action.gpus)
+        spec = AttemptSpec(f"{job.id}.{action.n}", self.owner, tuple(argv), cwd, env, gpus=action.gpus, engine=engine)
         return rows.Placed(job.id, action.n, action.host, spec, staged)
 
     def _is_away(self, name: str) -> bool:
@@ -457,15 +522,19 @@ class Keeper:
         try:
             seen = await launcher.start(spec)
         except RefusedStartError as error:
-            self._leave_if_stale(error)
-            if error.kind == "busy":
-                await rows.record_trouble(self.store, attempt, error.what)
-                self._not_before[attempt.key] = asyncio.get_running_loop().time() + BUSY_S
-                return False
-            log.error("%s was not started: %s", attempt.key, error.line())
-            await rows.record_refusal(self.store, attempt.key, error.what, never=error.kind == "conflict")
-            return True
+            return await self._refused(attempt, error)
         await self._record(launcher, attempt, seen)
+        return True
+
+    async def _refused(self, attempt: Attempt, error: RefusedStartError) -> bool:
+        """What follows when a host would not start an attempt: another try, or its end."""
+        self._leave_if_stale(error)
+        if error.kind == "busy":
+            await rows.record_trouble(self.store, attempt, error.what)
+            self._not_before[attempt.key] = asyncio.get_running_loop().time() + BUSY_S
+            return False
+        log.error("%s was not started: %s", attempt.key, error.line())
+        await rows.record_refusal(self.store, attempt.key, error.what, never=error.kind == "conflict")
         return True
 
     async def _cancel(self, attempt: Attempt) -> bool:

@@ -246,6 +246,7 @@ def _live(job: Job, last: Attempt) -> View:
     if last.collecting:
         return View("cancelling" if job.cancel else "collecting", last.trouble)
     why = f"{last.host} does not answer; the last that is known is shown" if last.unreachable else ""
+    why += f" ({last.trouble})" if why and last.trouble else ""
     if last.phase is Phase.ORPHANED:
         why = why or "its runner was killed; the command goes on, its exit code will be unknown"
     if job.cancel:

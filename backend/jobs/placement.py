@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from backend.fleet.hosts import Host
+from backend.fleet.pools import pool_of
 
 Reasons = tuple[tuple[str, tuple[str, ...]], ...]
 """Why a job waits: a reason, and the hosts it is true of, in the order of the hosts file."""
@@ -71,6 +72,8 @@ class HostSlots:
         runtime: what it runs.
         cannot: kinds that it would take and for which it lacks something, with what that is.
         address: how other hosts reach it; empty where that is not known.
+        pool: a scheduler stands behind it, which gives out nodes and GPUs; ``slots`` caps what it is sent at a time.
+        pool_gpus: GPUs that it gives a training job which asks for no number; 0 where it gives none.
     """
 
     name: str
@@ -87,6 +90,8 @@ class HostSlots:
     runtime: str = "builtin"
     cannot: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
+    pool: bool = False
+    pool_gpus: int = 0
 
     def takes(self, kind: str) -> bool:
         return self.kinds is None or kind in self.kinds
@@ -126,6 +131,8 @@ def slots_of(
         host.runtime,
         cannot,
         _address(host),
+        host.is_pool,
+        pool_of(host.name, settings).gpus if host.is_pool else 0,
     )
 
 
@@ -181,9 +188,18 @@ class Choice:
 
 def wanted_gpus(host: HostSlots, kind: str, asks: Asks) -> int:
     """GPUs that a job has for itself on a host: as many as it asks for; training has one where there are some."""
+    if host.pool:  # those are leased to nobody here, see pool_gpus
+        return 0
     if asks.gpus is not None:
         return asks.gpus
     return 1 if kind == "train" and host.gpus else 0
+
+
+def pool_gpus(host: HostSlots, kind: str, asks: Asks) -> int:
+    """GPUs that a job asks a scheduler for."""
+    if asks.gpus is not None:
+        return asks.gpus
+    return host.pool_gpus if kind == "train" else 0
 
 
 def unfit(host: HostSlots, kind: str, asks: Asks) -> str | None:
@@ -206,6 +222,8 @@ def unfit(host: HostSlots, kind: str, asks: Asks) -> str | None:
             return f"its {what} is not known ({wanted:g} GB asked for)"
         if wanted and has is not None and has < wanted:
             return f"less than {wanted:g} GB of {what}"
+    if host.pool and asks.gpus and not host.pool_gpus:
+        return f"it gives no GPUs ({asks.gpus} asked for, and no gres in the hosts file)"
     count = wanted_gpus(host, kind, asks)
     if count and host.gpus is None:
         return f"its GPUs are not known ({count} asked for)"
@@ -256,7 +274,7 @@ def choose(kind: str, asks: Asks, hosts: Sequence[HostSlots], load: Load) -> Cho
 def choose_several(
     kind: str, asks: Asks, hosts: Sequence[HostSlots], load: Load, count: int, before: str | None = None
 ) -> tuple[list[Choice], Choice | None]:
-    """Places on ``count`` hosts, one on each; with fewer, also the refusal of what is missing.
+    """Places on ``count`` hosts, one on each, or all in one pool; with fewer, also the refusal of what is missing.
 
     All have as many GPUs: what trains together does so on one kind of device.
 
@@ -265,8 +283,36 @@ def choose_several(
     """
     if asks.gpus is None:
         some = replace(asks, gpus=1)
-        able = sum(unfit(host, kind, some) is None for host in hosts)
-        asks = some if kind == "train" and able >= count else replace(asks, gpus=0)
+        able = sum(unfit(host, kind, some) is None for host in hosts if not host.pool)
+        apart = some if kind == "train" and able >= count else replace(asks, gpus=0)
+    else:
+        apart = asks
+    pools = [host for host in hosts if host.pool and count <= host.cap(kind)]
+    best = choose(kind, asks, hosts, load)
+    if any(host.name == best.host for host in pools):
+        whole = _in_pool(kind, asks, [host for host in pools if host.name == best.host], load, count)
+        if whole:
+            return whole, None
+    found, missing = _apart(kind, apart, [host for host in hosts if not host.pool], load, count, before)
+    if missing is None:
+        return found, None
+    whole = _in_pool(kind, asks, pools, load, count)
+    return (whole, None) if whole else (found, missing)
+
+
+def _in_pool(kind: str, asks: Asks, pools: Sequence[HostSlots], load: Load, count: int) -> list[Choice]:
+    """All members in the first pool that has room for them, which runs them as one job; or none."""
+    for host in pools:
+        room = min(host.slots - load.totals[host.name], host.cap(kind) - load.kinds[host.name, kind])
+        if choose(kind, asks, [host], load).host is not None and room >= count:
+            return [Choice(host.name)] * count
+    return []
+
+
+def _apart(
+    kind: str, asks: Asks, hosts: Sequence[HostSlots], load: Load, count: int, before: str | None
+) -> tuple[list[Choice], Choice | None]:
+    """Places on hosts of which each takes one."""
     left = list(hosts)
     found: list[Choice] = []
     while len(found) < count:
@@ -285,7 +331,29 @@ def choose_several(
 def _taste(host: HostSlots, kind: str, asks: Asks) -> tuple[float, ...]:
     away = (kind == "export" or asks.home) and not host.local
     gpu = host.gpu_vram_gb or 0.0 if kind in ("train", "gauntlet") else 0.0
-    return float(away and asks.home), float(kind not in host.prefers), float(away), -gpu
+    return float(away and asks.home), float(kind not in host.prefers), _rule(host, kind), float(away), -gpu
+
+
+def _rule(host: HostSlots, kind: str) -> float:
+    """Training on GPUs is what a scheduler is for; the short shards of a gauntlet would only wait in its queue."""
+    if kind == "train":
+        return 0.0 if host.pool and host.pool_gpus else 2.0 if host.pool else 1.0
+    return float(kind == "gauntlet" and host.pool)
+
+
+def rules(host: HostSlots) -> str:
+    """What a pool is given before and after the other hosts, in words; empty for a host."""
+    if not host.pool:
+        return ""
+    stated = ", ".join(sorted(host.prefers))
+    first = stated or ("train" if host.pool_gpus else "")
+    last = [
+        kind
+        for kind in ("train", "gauntlet")
+        if _rule(host, kind) > float(kind == "train") and kind not in host.prefers
+    ]
+    words = [f"{first} jobs first go here" if first else "", f"{' and '.join(last)} jobs last" if last else ""]
+    return ", ".join(word for word in words if word)
 
 
 def _grouped(why: Sequence[tuple[str, str]]) -> Reasons:

@@ -60,6 +60,8 @@ class Porter:
         """Where staged attempts run on a host; None while nobody has set it up."""
         if host.is_local:
             return Site(host, self._here, sys.executable, str(self.paths.console))
+        if host.is_here:
+            return Site(host, self._here, staging.python_here(host), str(host.settings["shared_root"]))
         python, root = facts.get("python"), facts.get("root")
         if self.ways is None or not python or not str(root or "").startswith("/"):
             return None

@@ -98,6 +98,11 @@ class Site:
         return answer
 
 
+def python_here(host: Host) -> str:
+    """The interpreter that has this program on the nodes of a pool whose login host this machine is."""
+    return str(host.settings.get("python_path") or sys.executable)
+
+
 def staged_argv(paths: Paths, kind: str, config: str, params: Mapping[str, Any], python: str, folder: str) -> list[str]:
     """The command of a staged attempt: that of its recipe, in a root of its own and with the host's interpreter."""
     recipe = recipe_of(kind, params)

@@ -18,9 +18,11 @@ class Rendezvous:
 
     Attributes:
         id: the key of the gang attempt, that of its first member's attempt.
-        address, port: of the first member's host, as the others reach it.
+        address, port: of the first member's host, as the others reach it; without an address the environment of each
+            member tells it (``PET_RDZV_ENDPOINT``), for an engine chooses the node.
         nodes: how many members there are.
         processes: on each of them; one per GPU.
+        members: keys of all their attempts, where an engine runs them as one job.
     """
 
     id: str
@@ -28,6 +30,7 @@ class Rendezvous:
     port: int
     nodes: int
     processes: int = 1
+    members: tuple[str, ...] = ()
 
 
 def torchrun_argv(argv: Sequence[str], meet: Rendezvous, *, node: int | None) -> list[str]:
@@ -37,9 +40,10 @@ def torchrun_argv(argv: Sequence[str], meet: Rendezvous, *, node: int | None) ->
         node: number of the member from 0, whose processes then have the ranks from ``node * processes`` on; None where
             an engine starts the same command everywhere and sets ``PET_NODE_RANK`` for each.
     """
-    endpoint = f"[{meet.address}]" if ":" in meet.address else meet.address
+    host = f"[{meet.address}]" if ":" in meet.address else meet.address
+    endpoint = [f"--rdzv-endpoint={host}:{meet.port}"] if host else []
     return [
         argv[0], "-m", MODULE, f"--nnodes={meet.nodes}", f"--nproc-per-node={meet.processes}", "--max-restarts=0",
-        "--rdzv-backend=static", f"--rdzv-endpoint={endpoint}:{meet.port}", f"--rdzv-id={meet.id}",
+        "--rdzv-backend=static", *endpoint, f"--rdzv-id={meet.id}",
         *([] if node is None else [f"--node-rank={node}"]), *argv[1:],
     ]  # fmt: skip

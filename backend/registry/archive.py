@@ -16,10 +16,11 @@ from backend.crash import crash_point
 from backend.errors import LockedError, NotFoundError, RefusedError, UnverifiedError
 from backend.paths import Paths
 from backend.plans import Change, Plan
-from backend.registry.changes import Author, Decision, set_path
+from backend.registry.changes import Author, Decision, refuse_foreign, set_path
 from backend.registry.files import full_path, move, registered_path, stored_path
 from backend.registry.hashing import sha256_file, sidecar_path, write_sidecar
 from backend.registry.outbox import publish
+from backend.registry.policy_facts import rating_note
 from backend.registry.schema import writing
 from backend.registry.stages import TRANSITIONS
 from backend.registry.store import find
@@ -62,6 +63,7 @@ async def plan_archive(paths: Paths, *, model: str, reason: str | None = None) -
 
 def _plan_archive(paths: Paths, model: str, reason: str, folder: str) -> Plan:
     row = find(paths, model)
+    refuse_foreign(row)
     why = protected(paths).get(row.label)
     if why:
         raise RefusedError(f"protected from archiving: {why}", where=row.label)
@@ -73,7 +75,7 @@ def _plan_archive(paths: Paths, model: str, reason: str, folder: str) -> Plan:
     return Plan(
         action="registry.archive",
         title=f"Archive {row.label}",
-        params=_params(row) | {"to": target, "reason": reason},
+        params=_params(row) | {"to": target, "reason": reason, "rating": rating_note(paths, row)},
         changes=(Change(row.label, row.stage, "archived"), *moved),
         steps=(
             "write a manifest beside the new place: hash, stage, reason, how to restore",
@@ -106,8 +108,10 @@ async def apply_archive(paths: Paths, plan: Plan, store: StateStore) -> dict[str
 
 
 def archive(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, Any]:
-    """:func:`apply_archive` without the event; ``params`` are those of the plan, with ``record`` where a policy has
-    one. Returns the event's payload."""
+    """:func:`apply_archive` without the event; a policy has ``record`` and ``after`` too, its facts and the stage.
+
+    Returns the event's payload.
+    """
     done = was_done(paths, author.operation)
     if done is not None:
         return done
@@ -117,17 +121,22 @@ def archive(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, A
         raise RefusedError(f"protected from archiving: {why}", where=row.label)
     if row.stage != params["stage"] or row.sha256 != params["sha256"] or row.path != params["from"]:
         raise LockedError("the model has changed since the plan was made", where=row.label, hint="plan it again")
-    moved = put_away(paths, row, str(params["to"]), str(params["reason"]))
+    moved = put_away(paths, row, str(params["to"]), str(params["reason"]), params.get("rating"))
     crash_point("archive.moved")
-    decision = Decision("archive", str(params["reason"]), record=dict(params.get("record") or {}))
+    after = str(params.get("after") or "archived")
+    action = "reject" if after == "rejected" else "archive"
+    decision = Decision(action, str(params["reason"]), record=dict(params.get("record") or {}))
     stored = str(params["to"]) if moved else row.path
-    done = change_stage(paths, Planned(row.label, row.sha256, row.stage), "archived", decision, author, stored=stored)
+    done = change_stage(paths, Planned(row.label, row.sha256, row.stage), after, decision, author, stored=stored)
     crash_point("archive.committed")
     return done
 
 
-def put_away(paths: Paths, row: ModelRow, to: str, reason: str) -> bool:
+def put_away(paths: Paths, row: ModelRow, to: str, reason: str, rating: dict[str, Any] | None = None) -> bool:
     """Moves a model's file into the archive with its manifest, unless that was done before.
+
+    Args:
+        rating: for the manifest; None while the model has none.
 
     Returns:
         False when there is no file to move.
@@ -151,7 +160,7 @@ def put_away(paths: Paths, row: ModelRow, to: str, reason: str) -> bool:
             "size_bytes": at.stat().st_size,
             "stage": row.stage,
             "reason": reason,
-            "rating": row.metadata.get("rating"),
+            "rating": rating,
             "archived_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "original_path": row.path,
             "archived_path": to,
@@ -166,13 +175,14 @@ def put_away(paths: Paths, row: ModelRow, to: str, reason: str) -> bool:
     return True
 
 
-def put_away_archived(paths: Paths, label: str, folder: str, reason: str) -> str | None:
-    """Moves the file of a model whose stage is archived already; returns the new place, None when there is none."""
+def put_away_archived(paths: Paths, label: str, folder: str, reason: str, *, to: str | None = None) -> str | None:
+    """Moves the file of a model that is archived or rejected already; returns the new place, None when nothing was
+    there to move. ``to`` is where, as a plan has it."""
     row = find(paths, label)
-    if row.stage != "archived" or is_archived_place(paths, row.path):
+    if row.stage not in ("archived", "rejected") or is_archived_place(paths, row.path):
         return None
-    to = archive_place(paths, row, folder)
-    if not put_away(paths, row, to, reason):
+    to = to or archive_place(paths, row, folder)
+    if not put_away(paths, row, to, reason, rating_note(paths, row)):
         return None
     with writing(paths.registry_db) as db:
         set_path(db, row, to)
@@ -192,6 +202,7 @@ async def plan_restore(paths: Paths, *, model: str, reason: str | None = None) -
 
 def _plan_restore(paths: Paths, model: str, reason: str) -> Plan:
     row = find(paths, model)
+    refuse_foreign(row)
     if row.stage not in ("archived", "rejected"):
         raise RefusedError(f"a model that is {row.stage} needs no restoring", where=row.label)
     if not row.present:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from backend.databases import tables
-from backend.errors import LockedError, NotFoundError
+from backend.errors import LockedError, NotFoundError, RefusedError
 from backend.registry import audit
 from backend.registry.rows import read_rows
 from backend.registry.stages import hops
@@ -58,12 +58,26 @@ def row_of(db: sqlite3.Connection, label: str) -> ModelRow:
     return found[0]
 
 
+def refuse_foreign(row: ModelRow) -> None:
+    """Says no to a change of a model that is another installation's.
+
+    Raises:
+        RefusedError: it was not adopted.
+    """
+    if row.foreign:
+        raise RefusedError(
+            "it belongs to another installation and is only read", where=row.label, hint="ringrift adopt takes it in"
+        )
+
+
 def expect(row: ModelRow, sha256: str, stage: str) -> None:
     """Refuses to go on when a model is not as it was planned with.
 
     Raises:
+        RefusedError: it is another installation's.
         LockedError: its stage or its file has changed.
     """
+    refuse_foreign(row)
     if row.stage != stage or row.sha256 != sha256:
         what = f"the model is {row.stage} now, not {stage}" if row.stage != stage else "the label means another file"
         raise LockedError(what, where=row.label, hint="plan it again")

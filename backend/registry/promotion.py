@@ -17,7 +17,7 @@ from backend.errors import NoEvidenceError, RefusedError, SchemaError, UsageErro
 from backend.paths import Paths
 from backend.plans import Change, Plan
 from backend.registry import pointers
-from backend.registry.changes import Author, Decision
+from backend.registry.changes import Author, Decision, refuse_foreign
 from backend.registry.deployment import check_source, deploy, production_file
 from backend.registry.outbox import publish
 from backend.registry.schema import reading
@@ -53,6 +53,7 @@ def _plan(paths: Paths, model: str, stage: str, override: str | None, reason: st
     if stage not in TARGETS:
         raise UsageError("nobody promotes to that stage", where=stage, hint="one of " + " ".join(TARGETS))
     row = find(paths, model)
+    refuse_foreign(row)
     if row.stage not in TARGETS[stage]:
         raise RefusedError(
             f"it is in {row.stage}; to {stage} it goes from {' or '.join(TARGETS[stage])}", where=row.label

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from backend.errors import RefusedError
 from backend.paths import Paths
 from backend.plans import Change, Plan
-from backend.registry.changes import Author, Decision
+from backend.registry.changes import Author, Decision, refuse_foreign
 from backend.registry.outbox import publish
 from backend.registry.promotion import ground_of
 from backend.registry.stages import TRANSITIONS
@@ -32,6 +32,7 @@ async def plan_reject(paths: Paths, *, model: str, reason: str | None = None) ->
 
 def _plan(paths: Paths, model: str, reason: str) -> Plan:
     row = find(paths, model)
+    refuse_foreign(row)
     if row.config is not None and ground_of(paths, row.config).label == row.label:
         raise RefusedError(
             f"it is the production model of {row.config}", where=row.label,

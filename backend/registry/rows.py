@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from backend.paths import Paths
 from backend.registry.files import full_path
 from backend.snapshot import ModelRow
 
+_MANY = 8  # paths of one folder from which looking through it is cheaper
 _CONFIG_KEYS = frozenset(config.key for config in CONFIGS)
 
 
@@ -25,10 +28,13 @@ def read_rows(
     if "versions" not in known:
         return ()
     if "artifacts" in known:
-        ours = "a.config, a.architecture, a.parent_sha256, a.metadata_json"
+        ours = "a.config, a.architecture, a.parent_sha256, a.metadata_json, a.path AS own_path,"
+        ours += " a.label IS NULL AS is_foreign"
         join = "LEFT JOIN artifacts a ON a.model_id = v.model_id AND a.version = v.version"
     else:
-        ours, join = "NULL AS config, NULL AS architecture, NULL AS parent_sha256, NULL AS metadata_json", ""
+        ours = "NULL AS config, NULL AS architecture, NULL AS parent_sha256, NULL AS metadata_json, NULL AS own_path,"
+        ours += " 1 AS is_foreign"
+        join = ""
     since = "NULL"
     if "stage_transitions" in known:
         since = (
@@ -38,26 +44,59 @@ def read_rows(
     found = db.execute(
         f"SELECT v.*, {ours}, {since} AS stage_since FROM versions v {join} {where} ORDER BY v.id DESC", values
     )
-    return tuple(_model_row(row, paths) for row in found)
+    rows = found.fetchall()
+    there = None if paths is None else present_files(paths, [_path(row) for row in rows])
+    return tuple(_model_row(row, there) for row in rows)
 
 
-def _model_row(row: sqlite3.Row, paths: Paths | None) -> ModelRow:
-    training = json_of(row["training_config_json"])
+def present_files(paths: Paths, stored: Iterable[str]) -> set[str]:
+    """Those of some stored paths where there is a file; a folder with many of them is looked through once."""
+    folders: dict[str, list[str]] = {}
+    for text in stored:
+        folders.setdefault(text.rpartition("/")[0], []).append(text)
+    found: set[str] = set()
+    for folder, texts in folders.items():
+        names = _names(full_path(paths, folder)) if len(texts) >= _MANY else None
+        if names is None:
+            found |= {text for text in texts if is_file(full_path(paths, text))}
+        else:
+            found |= {text for text in texts if text.rpartition("/")[2] in names}
+    return found
+
+
+def _names(folder: Path) -> set[str] | None:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except (OSError, ValueError):
+        return None
+
+
+def _path(row: sqlite3.Row) -> str:
+    """Where the file lies; the path of another installation may be one of another machine."""
+    return str(row["own_path"] or row["file_path"] or "")
+
+
+def _model_row(row: sqlite3.Row, there: set[str] | None) -> ModelRow:
+    path = _path(row)
     metadata = json_of(row["metadata_json"])
+    told = metadata and row["config"] and row["architecture"] and row["parent_sha256"]
+    training = {} if told else json_of(row["training_config_json"])
     return ModelRow(
         model_id=row["model_id"],
         version=int(row["version"]),
         sha256=row["file_hash"] or "",
         config=row["config"] or _config_of_training(training),
         stage=row["stage"],
-        path=row["file_path"],
+        path=path,
         size=int(row["file_size_bytes"] or 0),
         created_at=time_of(row["created_at"]) or datetime.fromtimestamp(0, UTC),
         parent=row["parent_sha256"] or _text(training.get("parent_model_id")),
         architecture=row["architecture"] or _text(training.get("architecture")),
         metadata=metadata or {"training": training},
         stage_since=time_of(row["stage_since"]),
-        present=paths is None or is_file(full_path(paths, row["file_path"])),
+        present=there is None or path in there,
+        foreign=bool(row["is_foreign"]),
     )
 
 

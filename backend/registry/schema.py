@@ -81,16 +81,24 @@ _DDL = (
         model TEXT NOT NULL, sha256 TEXT NOT NULL, from_stage TEXT NOT NULL, to_stage TEXT NOT NULL,
         outcome TEXT NOT NULL, override TEXT, reason TEXT NOT NULL, record TEXT NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS decisions_by_model ON decisions(sha256)",
+    """CREATE TABLE IF NOT EXISTS aliases (
+        name TEXT NOT NULL, kind TEXT NOT NULL, sha256 TEXT NOT NULL, operation TEXT NOT NULL,
+        PRIMARY KEY (name, kind))""",
+    """CREATE TABLE IF NOT EXISTS adoptions (
+        operation TEXT PRIMARY KEY, at TEXT NOT NULL, by TEXT NOT NULL, record TEXT NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS audit (
         seq INTEGER PRIMARY KEY, at TEXT NOT NULL, type TEXT NOT NULL, subject TEXT NOT NULL, by TEXT NOT NULL,
         operation TEXT NOT NULL, payload TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL UNIQUE)""",
     """CREATE TABLE IF NOT EXISTS outbox (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, subject TEXT NOT NULL, payload TEXT NOT NULL,
         operation TEXT NOT NULL UNIQUE, published_at TEXT)""",
+    """CREATE TABLE IF NOT EXISTS policies (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, operation TEXT NOT NULL UNIQUE, at TEXT NOT NULL, by TEXT NOT NULL,
+        name TEXT NOT NULL, config TEXT NOT NULL, mode TEXT NOT NULL, reason TEXT NOT NULL)""",
     *(
         f"CREATE TRIGGER IF NOT EXISTS {table}_never_{what.lower()} BEFORE {what} ON {table}"
         f" BEGIN SELECT RAISE(ABORT, '{table}: rows are only ever added'); END"
-        for table in ("pointer_moves", "decisions", "audit")
+        for table in ("pointer_moves", "decisions", "audit", "policies")
         for what in ("UPDATE", "DELETE")
     ),
 )
@@ -131,11 +139,22 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
         yield opened
 
 
+def found(db: sqlite3.Connection) -> dict[str, int | None]:
+    """Names of all tables, indexes and triggers, with the last number of a table that counts its rows."""
+    names: dict[str, int | None] = {str(row[0]): None for row in db.execute("SELECT name FROM sqlite_master")}
+    if "sqlite_sequence" in names:
+        names |= {str(row[0]): int(row[1]) for row in db.execute("SELECT name, seq FROM sqlite_sequence")}
+    return names
+
+
 @contextmanager
-def writing(path: Path) -> Iterator[sqlite3.Connection]:
+def writing(path: Path, made: dict[str, int | None] | None = None) -> Iterator[sqlite3.Connection]:
     """A connection inside one IMMEDIATE transaction, committed when the block ends well and rolled back otherwise.
 
     Makes the database and adds missing tables.
+
+    Args:
+        made: gets what :func:`found` told before any table was added.
 
     Raises:
         UnverifiedError: the file is no database.
@@ -152,6 +171,8 @@ def writing(path: Path) -> Iterator[sqlite3.Connection]:
         opened.execute("BEGIN IMMEDIATE")
         try:
             check_columns(opened, path)
+            if made is not None:
+                made.update(found(opened))
             for statement in _DDL:
                 opened.execute(statement)
             yield opened

@@ -10,17 +10,18 @@ import asyncio
 import json
 import re
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from backend.configs import Config
+from backend.databases import Stamp, file_stamp
 from backend.errors import NotFoundError, UsageError
 from backend.paths import Paths
 from backend.registry.files import full_path, place, registered_path, remove_leftovers, stored_path
 from backend.registry.hashing import sha256_file
-from backend.registry.rows import is_file, json_of, read_rows, time_of
+from backend.registry.rows import is_file, json_of, present_files, read_rows, time_of
 from backend.registry.schema import reading, writing
 from backend.snapshot import ModelRow
 
@@ -206,9 +207,30 @@ def _insert(
 
 
 def model_rows(paths: Paths) -> tuple[ModelRow, ...]:
-    """:meth:`Registry.model_rows`, blocking."""
-    with reading(paths.registry_db) as db:
-        return () if db is None else read_rows(db, paths)
+    """:meth:`Registry.model_rows`, blocking. The same tuple as long as nothing has changed."""
+    path = paths.registry_db
+    stamp = file_stamp(path)
+    known = _known.get(path)
+    if known is not None and known[0] == stamp:
+        rows = _look_again(paths, known[1])
+    else:
+        with reading(path) as db:
+            rows = () if db is None else read_rows(db, paths)
+        before = {(row.model_id, row.version): row for row in known[1]} if known else {}
+        rows = tuple(old if (old := before.get((row.model_id, row.version))) == row else row for row in rows)
+    _known[path] = (stamp, rows)
+    return rows
+
+
+_known: dict[Path, tuple[Stamp, tuple[ModelRow, ...]]] = {}
+
+
+def _look_again(paths: Paths, rows: tuple[ModelRow, ...]) -> tuple[ModelRow, ...]:
+    """Rows that are as they were, but for files that came or went."""
+    there = present_files(paths, [row.path for row in rows])
+    if all(row.present == (row.path in there) for row in rows):
+        return rows
+    return tuple(row if row.present == (row.path in there) else replace(row, present=not row.present) for row in rows)
 
 
 def find(paths: Paths, text: str) -> ModelRow:
@@ -218,7 +240,11 @@ def find(paths: Paths, text: str) -> ModelRow:
             raise NotFoundError("no model is registered yet", where=text)
         found = _matches(db, paths, text)
     if not found:
-        raise NotFoundError("no such model", where=text, hint="ringrift registry list shows all")
+        hint = "ringrift adopt registers it" if is_file(full_path(paths, text)) else "ringrift registry list shows all"
+        raise NotFoundError("no such model", where=text, hint=hint)
+    own = tuple(row for row in found if not row.foreign)
+    if own and len({row.sha256 for row in found}) == 1:
+        found = own  # the others are names that an adopted file had elsewhere
     if len(found) > 1:
         labels = " ".join(row.label for row in found[:5]) + (" …" if len(found) > 5 else "")
         raise UsageError(f"several models match: {labels}", where=text, hint="give the label")

@@ -16,6 +16,8 @@ from backend.plans import Plan
 from backend.snapshot import EventRow, OperationRow, SupervisorRow
 from backend.state.db import Database, Row, Transaction
 
+_SHOWN = "id, action, title, state, created_at, by, error, result"  # of an operation; its plan may be large
+
 
 def moment(seconds: float | None) -> datetime | None:
     """Unix seconds as an aware UTC time."""
@@ -106,7 +108,7 @@ class StateStore:
     async def operations(self, *, last: int = 100) -> tuple[OperationRow, ...]:
         """The newest operations, oldest of them first."""
         async with self.database.read() as db:
-            rows = await db.all("SELECT * FROM operations ORDER BY number DESC LIMIT ?", (last,))
+            rows = await db.all(f"SELECT {_SHOWN} FROM operations ORDER BY number DESC LIMIT ?", (last,))
         return tuple(_operation(row) for row in reversed(rows))
 
     async def open_operations(self) -> list[tuple[str, str]]:

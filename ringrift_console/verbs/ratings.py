@@ -17,10 +17,11 @@ from backend.evaluation.rating_history import history as elo_history
 from backend.evaluation.rating_verify import verify
 from backend.evaluation.rating_view import model_of
 from backend.evaluation.ratings import Ratings, win_chance
-from backend.evaluation.reference_ratings import stored_ratings
 from backend.paths import Paths
+from backend.reference.rating import recompute
 from backend.registry.store import find, model_rows
 from ringrift_console.verbs.common import config_of, table, to_json
+from ringrift_console.verbs.reference import beside_text
 
 
 def list_ratings(args: argparse.Namespace, paths: Paths) -> int:
@@ -30,7 +31,7 @@ def list_ratings(args: argparse.Namespace, paths: Paths) -> int:
     if not paths.elo_db.exists():
         raise NotFoundError("there are no match records", where=str(paths.elo_db), hint="ringrift gauntlet MODEL")
     found = current(paths, config.key)
-    stored = stored_ratings(paths, config.key)
+    beside = recompute(paths, config.key)
     labels = {player: _label(paths, player) for player in (*found.players, *found.unrated)}
     if args.json:
         spec = spec_of(config.key)
@@ -50,12 +51,13 @@ def list_ratings(args: argparse.Namespace, paths: Paths) -> int:
                         for seat, (edge, se) in enumerate(zip(found.seat_edge, found.seat_se, strict=True), 1)
                     ],
                     "fit": _fit(found),
-                    "stored": [asdict(one) for one in stored],
+                    "stored": [asdict(one) for row in beside.players for one in row.stored] if beside else [],
+                    "reference": asdict(beside) if beside else None,
                 }
             )
         )
         return Exit.DONE
-    if not found.players and not found.unrated and not stored:
+    if not found.players and not found.unrated and beside is None:
         print(f"no rated matches in {config.key}", file=sys.stderr)
         return Exit.DONE
     anchor = next(iter(spec_of(config.key).pins.values()))
@@ -71,12 +73,11 @@ def list_ratings(args: argparse.Namespace, paths: Paths) -> int:
         for player, band in bands(found).items()
     ]
     rows += [(labels[who], "-", "unrated", "-", str(games), "-") for who, games in sorted(found.unrated.items())]
-    print(table(("PLAYER", "ELO", "95 %", "SE", "GAMES", "WINS AGAINST HEURISTIC"), rows))
-    print("\n".join(_notes(found, labels)))
-    if stored:
-        print("\nstored by the ai-service (incremental, its own scale):")
-        rows_stored = [(one.participant, f"{one.rating:.0f}", str(one.games)) for one in stored]
-        print(table(("PLAYER", "ELO", "GAMES"), rows_stored))
+    if rows:
+        print(table(("PLAYER", "ELO", "95 %", "SE", "GAMES", "WINS AGAINST HEURISTIC"), rows))
+        print("\n".join(_notes(found, labels)))
+    if beside is not None:
+        print(("\n" if found.players or found.unrated else "") + beside_text(beside))
     return Exit.DONE
 
 

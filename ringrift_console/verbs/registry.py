@@ -14,6 +14,7 @@ from typing import Any
 from backend.configs import parse_config
 from backend.errors import Exit, UsageError
 from backend.paths import Paths
+from backend.reference.listing import all_models
 from backend.registry.stages import STAGES
 from backend.registry.store import ModelInfo, Registry
 from backend.text import plain, size_text
@@ -26,7 +27,7 @@ def list_models(args: argparse.Namespace, paths: Paths) -> int:
     if args.stage and args.stage.lower() not in STAGES:
         raise UsageError("unknown stage", where=args.stage, hint="one of " + " ".join(STAGES))
     key = parse_config(args.config).key if args.config else None
-    rows = asyncio.run(_rows(paths))
+    rows = list(all_models(paths))
     if args.stage:
         rows = [row for row in rows if row.stage == args.stage.lower()]
     if key:
@@ -43,9 +44,9 @@ def list_models(args: argparse.Namespace, paths: Paths) -> int:
             [
                 (
                     row.label,
-                    row.stage if row.present else f"{row.stage} (file missing)",
+                    row.stage + ("" if row.present else " (file missing)") + (" (foreign)" if row.foreign else ""),
                     row.config or "unknown",
-                    row.sha256[:12],
+                    row.sha256[:12] or "unknown",
                     size_text(row.size),
                     f"{row.created_at:%Y-%m-%d %H:%M} UTC",
                 )
@@ -53,12 +54,9 @@ def list_models(args: argparse.Namespace, paths: Paths) -> int:
             ],
         )
     )
+    if any(row.foreign for row in rows):
+        print("foreign: another installation's, only read here; ringrift adopt takes them in", file=sys.stderr)
     return Exit.DONE
-
-
-async def _rows(paths: Paths) -> list[Any]:
-    registry = await Registry.open(paths)
-    return list(await registry.model_rows())
 
 
 def info(args: argparse.Namespace, paths: Paths) -> int:

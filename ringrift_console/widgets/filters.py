@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -18,7 +18,12 @@ class Filter:
 
     def matches(self, fields: Mapping[str, str]) -> bool:
         """True when a row with these fields (lower-case names) is to be shown."""
-        return all(_term(term, fields) for term in self.text.lower().split())
+        return self.select([{name: text.lower() for name, text in fields.items()}])[0]
+
+    def select(self, rows: Sequence[Mapping[str, str]]) -> list[bool]:
+        """For every row whether it is to be shown; names and texts of the fields are in lower case."""
+        terms = self.text.lower().split()
+        return [all(_term(term, fields) for term in terms) for fields in rows]
 
 
 def _term(term: str, fields: Mapping[str, str]) -> bool:
@@ -26,5 +31,5 @@ def _term(term: str, fields: Mapping[str, str]) -> bool:
         return not _term(term[1:], fields)
     column, equals, word = term.partition("=")
     if equals and column:
-        return any(word in text.lower() for name, text in fields.items() if name.startswith(column))
-    return any(term in text.lower() for text in fields.values())
+        return any(word in text for name, text in fields.items() if name.startswith(column))
+    return any(term in text for text in fields.values())

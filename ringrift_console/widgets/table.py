@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Generic, TypeVar
 
 from rich.segment import Segment
@@ -102,6 +103,7 @@ class Table(LineWidget, Generic[T], can_focus=True):
         self.filter = Filter("")
         self.sort_by: int | None = None
         self.reverse = False
+        self._fields: list[dict[str, str]] | None = None  # of the items, for the filter; made when one is typed
         self._painted: dict[int, Any] = {}
         self._placed: list[tuple[int, Column[T], int, int]] = []
 
@@ -118,6 +120,7 @@ class Table(LineWidget, Generic[T], can_focus=True):
             self._repaint()  # ages and the like may still have moved on
             return
         self.items = items
+        self._fields = None
         self._reorder()
 
     def set_filter(self, text: str) -> None:
@@ -140,7 +143,9 @@ class Table(LineWidget, Generic[T], can_focus=True):
     def _reorder(self) -> None:
         shown = list(self.items)
         if self.filter.active:
-            shown = [item for item in shown if self.filter.matches(self._fields(item))]
+            if self._fields is None:
+                self._fields = [self._fields_of(item) for item in shown]
+            shown = list(compress(shown, self.filter.select(self._fields)))
         if self.sort_by is not None and (sort := self.columns[self.sort_by].sort):
             known = [item for item in shown if sort(item) is not None]
             known.sort(key=sort, reverse=self.reverse)
@@ -151,8 +156,8 @@ class Table(LineWidget, Generic[T], can_focus=True):
         self._place_cursor()
         self._repaint()
 
-    def _fields(self, item: T) -> dict[str, str]:
-        return {column.name.lower(): column.find(item) for column in self.columns if column.find}
+    def _fields_of(self, item: T) -> dict[str, str]:
+        return {column.name.lower(): column.find(item).lower() for column in self.columns if column.find}
 
     def _place_cursor(self) -> None:
         before = self.cursor_key

@@ -13,13 +13,18 @@ from pathlib import Path
 import pytest
 
 from backend.fleet.hosts import Host
+from backend.fleet.pools import pool_of
+from backend.fleet.remote import ThisMachine
 from backend.fleet.ssh import SshPool
 from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError, UnreachableError
 from backend.jobs.launchers.local import LocalLauncher
+from backend.jobs.launchers.slurm import SlurmLauncher
+from backend.jobs.launchers.slurm_client import SlurmClient
 from backend.jobs.launchers.ssh import SshLauncher
 from backend.jobs.model import Phase
 from backend.paths import Paths
 from tests.lab.gpus import UUIDS, FakeGpus
+from tests.lab.slurm import Slurm
 from tests.lab.sshd import Sshd
 
 Make = Callable[[int], Launcher]
@@ -33,9 +38,21 @@ def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpus:
     return found
 
 
-@pytest.fixture(params=["local", "ssh"])
+@pytest.fixture(params=["local", "ssh", "slurm"])
 async def make(request: pytest.FixtureRequest, paths: Paths, tmp_path: Path) -> AsyncIterator[Make]:
     """Makes launchers of one kind for supervisors of the given epochs."""
+    async for one in _make(request, paths, tmp_path):
+        yield one
+
+
+@pytest.fixture(params=["local", "ssh"])
+async def make_host(request: pytest.FixtureRequest, paths: Paths, tmp_path: Path) -> AsyncIterator[Make]:
+    """As ``make``, those that give out the GPUs of one machine; a scheduler gives out its own."""
+    async for one in _make(request, paths, tmp_path):
+        yield one
+
+
+async def _make(request: pytest.FixtureRequest, paths: Paths, tmp_path: Path) -> AsyncIterator[Make]:
     made: list[Launcher] = []
     pools: list[SshPool] = []
 
@@ -54,7 +71,19 @@ async def make(request: pytest.FixtureRequest, paths: Paths, tmp_path: Path) -> 
 
         return one
 
-    kind = local if request.param == "local" else await ssh()
+    def slurm() -> Callable[[int], Launcher]:
+        cluster: Slurm = request.getfixturevalue("make_slurm")()
+        host = Host("cluster", cluster.settings())
+        pool = pool_of(host.name, host.settings)
+
+        def one(epoch: int) -> Launcher:
+            serving = LocalLauncher(paths, "owner", epoch, name=host.name, root=pool.agent)
+            client = SlurmClient(ThisMachine(), host, pool)
+            return SlurmLauncher(serving, client, "owner", epoch, sys.executable, poll_s=0.2, settle_s=1.0)
+
+        return one
+
+    kind = local if request.param == "local" else slurm() if request.param == "slurm" else await ssh()
 
     def one(epoch: int) -> Launcher:
         made.append(kind(epoch))
@@ -119,7 +148,7 @@ async def test_another_command_under_the_same_key_is_refused(make: Make) -> None
 async def test_an_older_supervisor_is_refused_and_a_newer_one_sees_its_jobs(make: Make) -> None:
     old, new = make(1), make(2)
     await old.start(spec("a1.1", "import time; time.sleep(600)"))
-    assert (await new.observe(["a1.1"]))["a1.1"].phase is Phase.RUNNING
+    await seen(new, "a1.1", Phase.RUNNING)  # an engine takes its time
     assert await new.owned() == ("a1.1",)
     await new.cancel("a1.1", by="test", reason="over")
     with pytest.raises(RefusedStartError) as refused:
@@ -154,7 +183,7 @@ async def test_jobs_outlive_their_launcher(make: Make, tmp_path: Path) -> None:
     await first.start(spec("a1.1", code, FLAG=str(flag)))
     await first.close()
     second = make(2)
-    assert (await second.observe(["a1.1"]))["a1.1"].phase is Phase.RUNNING
+    await seen(second, "a1.1", Phase.RUNNING)
     flag.touch()
     assert await ended(second, "a1.1") == 0
 
@@ -168,8 +197,8 @@ async def refusal(launcher: Launcher, job: AttemptSpec) -> tuple[str, str]:
     return refused.value.kind, refused.value.what
 
 
-async def test_a_gpu_belongs_to_one_attempt_until_that_has_ended(make: Make, gpus: FakeGpus) -> None:
-    launcher = make(1)
+async def test_a_gpu_belongs_to_one_attempt_until_that_has_ended(make_host: Make, gpus: FakeGpus) -> None:
+    launcher = make_host(1)
     await launcher.start(replace(spec("a1.1", FOREVER), gpus=("0",)))
     second = replace(spec("a2.1", "print(1)"), gpus=(UUIDS[0],))  # the same one by its other name
     assert await refusal(launcher, second) == ("busy", "GPU 0 is leased (a1.1)")
@@ -188,9 +217,9 @@ async def test_a_gpu_belongs_to_one_attempt_until_that_has_ended(make: Make, gpu
 
 
 async def test_a_gpu_is_free_when_its_command_is_gone_not_when_its_runner_is(
-    make: Make, gpus: FakeGpus, tmp_path: Path
+    make_host: Make, gpus: FakeGpus, tmp_path: Path
 ) -> None:
-    launcher = make(1)
+    launcher = make_host(1)
     code = "import os; print(os.getpid(), os.getppid(), flush=True); import time; time.sleep(600)"
     await launcher.start(replace(spec("a1.1", code), gpus=("0",)))
     await seen(launcher, "a1.1", Phase.RUNNING)
@@ -210,8 +239,8 @@ async def test_a_gpu_is_free_when_its_command_is_gone_not_when_its_runner_is(
     assert await ended(launcher, "a2.1") == 0
 
 
-async def test_a_gpu_that_somebody_else_uses_is_waited_for(make: Make, gpus: FakeGpus) -> None:
-    launcher, job = make(1), replace(spec("a1.1", "pass"), gpus=("0",))
+async def test_a_gpu_that_somebody_else_uses_is_waited_for(make_host: Make, gpus: FakeGpus) -> None:
+    launcher, job = make_host(1), replace(spec("a1.1", "pass"), gpus=("0",))
     gpus.used_by(4711)
     assert await refusal(launcher, job) == ("busy", "GPU 0 is in use by pid 4711 (python3.11)")
     gpus.used_by(4711, gpu=1)
@@ -219,8 +248,8 @@ async def test_a_gpu_that_somebody_else_uses_is_waited_for(make: Make, gpus: Fak
     assert await ended(launcher, "a1.1") == 0
 
 
-async def test_a_gpu_that_is_not_there_is_told_apart_from_one_that_is_not_free(make: Make, gpus: FakeGpus) -> None:
-    launcher = make(1)
+async def test_a_gpu_that_is_not_there_is_told_apart_from_one_that_is_not_free(make_host: Make, gpus: FakeGpus) -> None:
+    launcher = make_host(1)
     kind, why = await refusal(launcher, replace(spec("a1.1", "pass"), gpus=("0", "7")))
     assert (kind, why) == ("gpu", "no such GPU here: 7 (there is 0, 1)")
     gpus.fail("Failed to initialize NVML: Driver/library version mismatch\n")

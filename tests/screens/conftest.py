@@ -25,6 +25,7 @@ from backend.snapshot import (
     JobRow,
     ModelRow,
     Need,
+    PolicyRow,
     Snapshot,
     SupervisorRow,
     TransferRow,
@@ -180,6 +181,10 @@ def make_snapshot(**changes: Any) -> Snapshot:
         "transfers": make_transfers(),
         "events": tuple(EventRow(n, ago(minutes=60 - n), "JOB_ENDED", f"s{n:02}", {}) for n in range(1, 12)),
         "supervisor": SupervisorRow(True, 4711, ago(hours=3), 4.0, 2),
+        "policies": (
+            PolicyRow("archival", "dry-run", by="bob@pts/1", at=ago(hours=2), reason="try it"),
+            PolicyRow("promotion", "off"), PolicyRow("promotion", "on", "hex8_2p", "ann@pts/2", ago(hours=1)),
+        ),
         "needs": (Need("selfplay hex8_2p s09 failed: killed (SIGKILL)", "s09", "jobs", "error"),),
     }  # fmt: skip
     return Snapshot(**(values | changes))

@@ -37,11 +37,15 @@ def test_every_key_has_a_handler(action: Action) -> None:
     from screens.jobs import JobsScreen
     from screens.log import LogScreen
     from screens.models import ModelsScreen
+    from screens.policies import PoliciesScreen
     from screens.pulse import PulseScreen
+    from screens.transfers import TransfersScreen
 
     screens = {
         "pulse": PulseScreen, "hosts": HostsScreen, "jobs": JobsScreen, "models": ModelsScreen, "log": LogScreen,
         "elo": EloScreen,
+        "policies": PoliciesScreen,
+        "transfers": TransfersScreen,
     }  # fmt: skip
     holder = ConsoleApp if action.scope == "global" else screens.get(action.scope, BaseScreen)
     name = "do_" + action.name.replace(".", "_")

@@ -12,7 +12,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from backend.errors import RingRiftError
@@ -46,6 +46,7 @@ class AttemptSpec:
         wall_s: time limit in seconds, or None.
         grace_s: seconds between TERM and KILL.
         gpus: indices or UUIDs of the GPUs that it has for itself; it sees no others.
+        engine: what a scheduler is asked for it, see :class:`backend.jobs.launchers.slurm_pool.Request`.
     """
 
     key: str
@@ -56,8 +57,11 @@ class AttemptSpec:
     wall_s: float | None = None
     grace_s: float = 10.0
     gpus: tuple[str, ...] = ()
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        more: dict[str, Any] = {"gpus": list(self.gpus)} if self.gpus else {}
+        more |= {"engine": dict(self.engine)} if self.engine else {}
         return {
             "key": self.key,
             "owner": self.owner,
@@ -66,7 +70,7 @@ class AttemptSpec:
             "env": dict(self.env),
             "wall_s": self.wall_s,
             "grace_s": self.grace_s,
-        } | ({"gpus": list(self.gpus)} if self.gpus else {})  # without, the digest is that of an older program
+        } | more  # without, the digest is that of an older program
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> AttemptSpec:
@@ -106,7 +110,7 @@ class Launcher(Protocol):
         ...
 
     async def observe(self, keys: Collection[str]) -> dict[str, Observation]:
-        """The evidence about each key."""
+        """The evidence about each key; one of which nothing can be said now is left out."""
         ...
 
     async def cancel(self, key: str, *, by: str, reason: str, grace_s: float = 10.0) -> Observation:

@@ -12,11 +12,16 @@ from backend.paths import Paths
 
 
 class LocalLauncher(ServingLauncher):
-    """See :class:`backend.jobs.launchers.base.Launcher`."""
+    """See :class:`backend.jobs.launchers.base.Launcher`.
 
-    def __init__(self, paths: Paths, owner: str, epoch: int, *, name: str = "local") -> None:
+    Args:
+        root: another agent root than the root's own.
+    """
+
+    def __init__(self, paths: Paths, owner: str, epoch: int, *, name: str = "local", root: str | None = None) -> None:
         super().__init__(name, owner, epoch)
         self.paths = paths
+        self.root = root or str(paths.console)
         self._process: asyncio.subprocess.Process | None = None
 
     async def close(self) -> None:
@@ -28,7 +33,7 @@ class LocalLauncher(ServingLauncher):
             await process.wait()
 
     async def _open(self) -> AgentChannel:
-        argv = [sys.executable, "-I", "-S", agent.__file__, "--root", str(self.paths.console), "serve"]
+        argv = [sys.executable, "-I", "-S", agent.__file__, "--root", self.root, "serve"]
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *argv,

@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING
 from backend.errors import RingRiftError
 from backend.fleet.hosts import Host, load_hosts
 from backend.fleet.known_hosts import HostKey, enrolled_keys
+from backend.fleet.pools import pool_of
 from backend.fleet.reading import hosts_in_use
+from backend.fleet.remote import ThisMachine
+from backend.fleet.transfers import python_of
 from backend.jobs.launchers.base import Launcher
 from backend.jobs.launchers.local import LocalLauncher
+from backend.jobs.launchers.serving import ServingLauncher
+from backend.jobs.launchers.slurm import POLL_S, SlurmLauncher
+from backend.jobs.launchers.slurm_client import SlurmClient
 from backend.jobs.launchers.ssh import SshLauncher
+from backend.jobs.staging import python_here
 from backend.paths import Paths
 
 if TYPE_CHECKING:
@@ -31,6 +38,7 @@ class Roster(Mapping[str, Launcher]):
     Drained hosts stay: what runs there is seen to its end.
 
     Attributes:
+        poll_s: seconds between two questions to a scheduler.
         on_loss: hears the name of a host whose connection broke.
     """
 
@@ -40,7 +48,8 @@ class Roster(Mapping[str, Launcher]):
         self.on_loss: Callable[[str], None] = lambda name: None
         self._pool: SshPool | None = None
         self._launchers: dict[str, Launcher] = {"local": LocalLauncher(paths, owner, epoch)}
-        self._made: dict[str, tuple[Host, HostKey]] = {}
+        self._made: dict[str, tuple[Host, HostKey | None]] = {}
+        self.poll_s = POLL_S
         self._seen: tuple[Stamp, Stamp] | None = None
 
     def __getitem__(self, name: str) -> Launcher:
@@ -81,17 +90,35 @@ class Roster(Mapping[str, Launcher]):
         except RingRiftError as error:
             log.error("%s", error.line())
             return
-        wanted = {host.name: (host, keys[host.name]) for host in hosts.hosts if not host.is_local and host.name in keys}
+        wanted: dict[str, tuple[Host, HostKey | None]] = {
+            host.name: (host, keys.get(host.name))
+            for host in hosts.hosts
+            if not host.is_local and (host.is_here or host.name in keys)
+        }
         for name in [name for name, made in self._made.items() if wanted.get(name) != made]:
             log.info("host %s: settings or key changed, or taken out", name)
             del self._made[name]
             await self._launchers.pop(name).close()
-            if name not in wanted:
-                await self.pool.drop(name)
+            if name not in wanted and self._pool is not None:
+                await self._pool.drop(name)
         for name, (host, key) in wanted.items():
             if name not in self._made:
                 self._made[name] = (host, key)
-                self._launchers[name] = SshLauncher(self.pool, host, self._owner, self._epoch)
+                self._launchers[name] = self._launcher(host)
+
+    def _launcher(self, host: Host) -> Launcher:
+        if not host.is_pool:
+            return SshLauncher(self.pool, host, self._owner, self._epoch)
+        pool = pool_of(host.name, host.settings, host.line)
+        if host.is_here:
+            serving: ServingLauncher = LocalLauncher(
+                self.paths, self._owner, self._epoch, name=host.name, root=pool.agent
+            )
+            client, python = SlurmClient(ThisMachine(), host, pool), python_here(host)
+        else:
+            serving = SshLauncher(self.pool, host, self._owner, self._epoch)
+            client, python = SlurmClient(self.pool, host, pool), python_of(host)
+        return SlurmLauncher(serving, client, self._owner, self._epoch, python, poll_s=self.poll_s)
 
     async def close(self) -> None:
         """Lets go of all hosts; jobs go on."""

@@ -30,31 +30,32 @@ class ServingLauncher(ABC):
         """Brings an agent up and hears its greeting."""
 
     async def start(self, spec: AttemptSpec) -> Observation:
-        return observation(await self._ask("start", spec=spec.to_json(), digest=spec.digest, epoch=self._epoch))
+        return observation(await self.ask("start", spec=spec.to_json(), digest=spec.digest, epoch=self._epoch))
 
     async def observe(self, keys: Collection[str]) -> dict[str, Observation]:
-        reports = (await self._ask("status", keys=sorted(keys)))["reports"]
+        reports = (await self.ask("status", keys=sorted(keys)))["reports"]
         return {key: observation(report) for key, report in reports.items()}
 
     async def cancel(self, key: str, *, by: str, reason: str, grace_s: float = 10.0) -> Observation:
         wish = {"by": by, "reason": reason, "grace_s": grace_s}
-        return observation(await self._ask("cancel", key=key, owner=self._owner, epoch=self._epoch, **wish))
+        return observation(await self.ask("cancel", key=key, owner=self._owner, epoch=self._epoch, **wish))
 
     async def read_log(self, key: str, offset: int, limit: int, *, name: str = "log") -> LogChunk:
-        return log_chunk(await self._ask("read", key=key, offset=offset, limit=limit, name=name))
+        return log_chunk(await self.ask("read", key=key, offset=offset, limit=limit, name=name))
 
     async def owned(self) -> tuple[str, ...]:
-        return tuple((await self._ask("list", owner=self._owner))["attempts"])
+        return tuple((await self.ask("list", owner=self._owner))["attempts"])
 
     async def acknowledge(self, keys: Collection[str]) -> None:
-        await self._ask("ack", keys=sorted(keys), owner=self._owner, epoch=self._epoch)
+        await self.ask("ack", keys=sorted(keys), owner=self._owner, epoch=self._epoch)
 
     async def close(self) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
 
-    async def _ask(self, operation: str, **fields: Any) -> dict[str, Any]:
+    async def ask(self, operation: str, **fields: Any) -> dict[str, Any]:
+        """One request to the agent, which is brought up if need be; see :meth:`AgentChannel.ask`."""
         async with self._opening:
             if self._channel is None or self._channel.broken:
                 await self.close()

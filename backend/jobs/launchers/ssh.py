@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from backend.errors import RingRiftError
 from backend.fleet.hosts import Host
+from backend.fleet.pools import pool_of
 from backend.fleet.transfers import no_program, put, python_of
 from backend.jobs import agent
 from backend.jobs.launchers.base import AgentChannel, UnreachableError
@@ -27,7 +28,12 @@ UPLOAD_S = 60.0
 
 
 def agent_root(host: Host) -> str:
-    """Where the agent keeps jobs on a host: ``storage_paths: {agent: ...}`` of hosts.yaml, else under the home."""
+    """Where the agent keeps jobs on a host: ``storage_paths: {agent: ...}`` of hosts.yaml, else under the home.
+
+    That of a pool lies where its nodes see it.
+    """
+    if host.is_pool:
+        return pool_of(host.name, host.settings).agent
     return str((host.settings.get("storage_paths") or {}).get("agent") or AGENT_ROOT)
 
 

@@ -1,0 +1,135 @@
+"""Slurm's programs on the login host, with an environment that nobody's shell has a say in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from backend.errors import RingRiftError
+from backend.fleet.hosts import Host
+from backend.fleet.pools import Pool
+from backend.fleet.remote import Ended, Remote
+from backend.jobs.launchers.slurm_answers import (
+    SACCT_FIELDS,
+    SQUEUE_FORMAT,
+    Complaint,
+    Word,
+    complaint,
+    sacct_words,
+    squeue_words,
+    submitted,
+)
+from backend.jobs.launchers.slurm_script import PREFIX
+
+COMMAND_S = 60.0
+AT_ONCE = 200
+"""Numbers of jobs in one command."""
+_ENVIRONMENT = (
+    'who=$(id -un) && exec env -i HOME="$HOME" USER="$who" LOGNAME="$who" SHELL=/bin/sh PATH="$PATH" LC_ALL=C '
+    'SLURM_BITSTR_LEN=0 "$@"'
+)
+"""A job has the environment of its ``sbatch``: this one, so no secret of ours gets into it. ``SQUEUE_*`` and
+``SBATCH_*`` of the login would change what is asked for; ``SLURM_BITSTR_LEN`` is where squeue cuts the numbers of an
+array short."""
+
+
+class SlurmError(RingRiftError):
+    """A program of Slurm did not do what was asked."""
+
+    def __init__(self, found: Complaint, where: str) -> None:
+        super().__init__(found.text, where=where)
+        self.later = found.later
+
+
+class SlurmClient:
+    """The programs of one pool.
+
+    Args:
+        remote: the way to its login host.
+    """
+
+    def __init__(self, remote: Remote, host: Host, pool: Pool) -> None:
+        self.remote, self.host, self.pool = remote, host, pool
+        self._user = ""
+        self._accounting = True
+        self.asked = 0
+        """How often the controller was asked for the state of jobs."""
+
+    async def _run(self, program: str, *words: str, stdin: bytes = b"") -> str:
+        conf = [f"SLURM_CONF={self.pool.conf}"] if self.pool.conf else []
+        name = f"{self.pool.bin}/{program}" if self.pool.bin else program
+        argv = ["/bin/sh", "-c", _ENVIRONMENT, "sh", *conf, name, *words]
+        done = await self.remote.exec(self.host, argv, stdin=stdin, timeout_s=COMMAND_S)
+        if done.code != 0:
+            raise SlurmError(complaint(_text(done.stderr), done.code), self.pool.name)
+        return _text(done.stdout)
+
+    async def user(self) -> str:
+        """The login's number, which all versions take for a user."""
+        if not self._user:
+            done = await self.remote.exec(self.host, ["id", "-u"], timeout_s=COMMAND_S)
+            self._user = _text(done.stdout).strip().splitlines()[-1] if done.code == 0 and done.stdout.strip() else ""
+            if not self._user.isdigit():
+                raise RingRiftError("the login host runs no commands of ours", where=self.pool.name)
+        return self._user
+
+    async def has_root(self) -> bool:
+        """Whether the shared folder is there."""
+        done: Ended = await self.remote.exec(self.host, ["test", "-d", self.pool.shared_root], timeout_s=COMMAND_S)
+        return done.code == 0
+
+    async def put(self, local: Path, folder: str) -> str:
+        """Brings a program of ours under its hash; returns its path."""
+        digest = hashlib.sha256(await asyncio.to_thread(local.read_bytes)).hexdigest()
+        place = f"{folder}/{digest}/{local.name}"
+        await self.remote.put(self.host, local, place, sha256=digest)
+        return place
+
+    async def submit(self, text: str) -> str:
+        """Submits a batch script; returns the number of the job.
+
+        Raises:
+            SlurmError: it was not taken, or that is what it looks like.
+            RingRiftError: the answer was lost.
+        """
+        number = submitted(await self._run("sbatch", "--parsable", stdin=text.encode()))
+        if number is None:
+            raise RingRiftError("sbatch answered without a number", where=self.pool.name)
+        return number
+
+    async def queue(self) -> dict[tuple[str, int | None], Word]:
+        """All jobs of ours that the controller remembers, in one question."""
+        self.asked += 1
+        words = ("--noheader", "--array", "--states=all", f"--user={await self.user()}", f"--format={SQUEUE_FORMAT}")
+        return squeue_words(await self._run("squeue", *words), PREFIX)
+
+    async def ended(self, names: Collection[str]) -> dict[tuple[str, int | None], Word]:
+        """What the accounting database has of jobs that the controller has forgotten; nothing where there is none."""
+        if not self._accounting or not names:
+            return {}
+        words = (
+            "--noheader",
+            "--parsable2",
+            "--allocations",
+            "--duplicates",
+            "--starttime=now-30days",
+            f"--user={await self.user()}",
+        )
+        try:
+            text = await self._run("sacct", *words, f"--format={SACCT_FIELDS}", f"--name={','.join(sorted(names))}")
+        except SlurmError as error:
+            self._accounting = error.later
+            return {}
+        return sacct_words(text, PREFIX)
+
+    async def cancel(self, name: str, jobs: Sequence[str]) -> None:
+        """Ends jobs by their numbers, if they have this name: a number may be another's by now."""
+        user = await self.user()
+        for first in range(0, len(jobs), AT_ONCE):
+            await self._run("scancel", f"--user={user}", f"--name={name}", *jobs[first : first + AT_ONCE])
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")

@@ -1,0 +1,123 @@
+"""The graph of a swarm: everybody can have everything, and nobody depends on those who should not be depended on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.distribution.torrent.graph import MESH, SEATS, Graph, Member, count_seats, draw
+
+
+def some(count: int) -> list[Member]:
+    return [Member(f"h{n}", n) for n in range(1, count + 1)]
+
+
+members = st.lists(
+    st.builds(
+        Member, name=st.just(""), position=st.integers(1, 9), mbit=st.none() | st.sampled_from([10.0, 100.0, 1000.0]),
+        weak=st.booleans(), gone=st.booleans(), alone=st.booleans(), hungry=st.booleans(),
+    ),
+    min_size=1, max_size=70,
+).map(lambda found: [replace(one, name=f"h{n}") for n, one in enumerate(found)])  # fmt: skip
+
+
+def reached(graph: Graph) -> set[str]:
+    """Who is connected with the head, by any way; connections carry pieces both ways."""
+    near: dict[str, set[str]] = {name: set(dials) for name, dials in graph.dials.items()}
+    for name, dials in graph.dials.items():
+        for other in dials:
+            near[other].add(name)
+    todo = [name for holders in graph.seats for name in holders] + sorted(graph.whole)
+    found = set(todo)
+    while todo:
+        new = near[todo.pop()] - found
+        found |= new
+        todo += new
+    return found
+
+
+@given(members, st.integers(0, SEATS))
+def test_everybody_who_is_there_can_get_every_piece(people: list[Member], seats: int) -> None:
+    graph = draw(people, seats)
+    here = {one.name for one in people if not one.gone}
+    assert reached(graph) == here
+    assert set(graph.dials) == here
+    assert all(holders for holders in graph.seats) or not here
+    assert graph.whole or seats or not here
+
+
+@given(members, st.integers(0, SEATS))
+def test_nobody_dials_who_is_gone_or_weak_or_cannot_be_dialled(people: list[Member], seats: int) -> None:
+    graph = draw(people, seats)
+    by_name = {one.name: one for one in people}
+    strong = [one for one in people if not (one.gone or one.weak)]
+    for name, dials in graph.dials.items():
+        assert name not in dials and len(set(dials)) == len(dials)
+        for other in dials:
+            assert not by_name[other].gone and not by_name[other].alone
+            assert not by_name[other].weak or not strong
+    for holders in graph.seats:
+        assert not strong or not any(by_name[name].weak for name in holders)
+
+
+def test_seats_go_by_position_and_each_host_has_one_while_there_are_as_many() -> None:
+    people = [Member("late", 3), Member("gpu", 1), Member("second", 2)]
+    assert count_seats(people) == 3
+    assert draw(people, 3).seats == (("gpu",), ("second",), ("late",))
+    assert draw(people, 3).dials == {"gpu": (), "second": ("gpu",), "late": ("gpu", "second")}
+
+
+def test_one_host_alone_asks_the_head_for_everything() -> None:
+    assert count_seats(some(1)) == 0
+    assert draw(some(1), 0).whole == {"h1"}
+
+
+def test_the_seat_of_a_host_that_is_gone_or_weak_goes_to_another() -> None:
+    people = some(4)
+    for change in ({"gone": True}, {"weak": True}):
+        graph = draw([replace(people[0], **change), *people[1:]], 4)
+        assert graph.seats == (("h2",), ("h3",), ("h4",), ("h2",))
+        assert "h1" not in {name for dials in graph.dials.values() for name in dials}
+
+
+def test_a_slow_link_that_is_known_makes_a_host_a_leaf() -> None:
+    people = [replace(one, mbit=1000.0) for one in some(6)]
+    people[0] = replace(people[0], mbit=20.0)
+    assert count_seats(people) == 5
+    graph = draw(people, 5)
+    assert graph.seats_of("h1") == []
+    assert len(graph.dials["h1"]) == 3
+    assert all("h1" not in dials for dials in graph.dials.values())
+
+
+def test_a_late_seat_is_given_to_a_second_host_too() -> None:
+    assert draw(some(3), 3, {1: ["h3"]}).seats == (("h1",), ("h2", "h3"), ("h3",))
+    assert draw(some(3), 3, {1: ["nobody"]}).seats == (("h1",), ("h2",), ("h3",))
+
+
+def test_a_hungry_host_may_ask_the_head_for_everything() -> None:
+    people = some(3)
+    assert draw([*people[:2], replace(people[2], hungry=True)], 3).whole == {"h3"}
+
+
+def test_many_hosts_have_few_neighbours_each_and_the_same_ones_at_the_next_drawing() -> None:
+    people = some(64)
+    graph = draw(people, count_seats(people))
+    assert len(graph.seats) == SEATS and MESH < 64
+    assert max(len(dials) for dials in graph.dials.values()) <= 5
+    degree = {name: len(dials) for name, dials in graph.dials.items()}
+    for dials in graph.dials.values():
+        for other in dials:
+            degree[other] += 1
+    assert max(degree.values()) <= 40
+    assert {"h62", "h63"} <= set(graph.dials["h64"])
+    assert draw(people, SEATS) == graph
+    without = draw([replace(one, gone=one.name == "h64") for one in people], SEATS)
+    assert without.dials == {name: dials for name, dials in graph.dials.items() if name != "h64"}
+
+
+def test_a_host_behind_nat_dials_those_who_would_have_dialled_it() -> None:
+    people = [replace(some(1)[0], alone=True), *some(4)[1:]]
+    assert draw(people, 4).dials == {"h1": ("h2", "h3", "h4"), "h2": (), "h3": ("h2",), "h4": ("h2", "h3")}
