@@ -34,7 +34,7 @@ SCREENS = {
     "criteria": (["4", "c"], "criteria", ["To staging", "against square8_2p:v1", "To production", "NO EVIDENCE"]),
     "lineage": (["4", "L"], "lineage", ["content", "square8_2p:v1", "run2", "never in production"]),
     "history": (["4", "j", "H"], "history", ["OVERRIDE", "the hosts need it today", "55.0 %", "as the test has it"]),
-    "compare": (["4", "m", "j", "equals_sign"], "square8_2p:v1 and square8_2p:v2", ["P(v1 better)", "12 of 30"]),
+    "compare": (["4", "m", "j", "equals_sign"], "compare square8_2p:v1", ["square8_2p:v2", "P(v1 better)", "12 of 30"]),
     "elo": (["5"], "Elo", ["1650", "1400", "v2 ", "P(v2 better than champion v1)"]),
     "configs": (["5", "v"], "Elo", ["square8_2p   v2 1", "hexagonal_4p", "no games yet"]),
     "matrix": (["5", "v", "v"], "Elo", ["60%/30", "v2 won 24 of 30 against heuristic:1"]),
