@@ -39,7 +39,7 @@ PICTURES: dict[str, tuple[str, ...]] = {
 }
 """Pictures and the keys that lead there from Pulse."""
 SIZES = {"80x24": (80, 24), "160x50": (160, 50)}
-ONLY_NARROW = {"model", "host", "job", "help", "plan", "criteria", "matrix"}
+ONLY_NARROW = {"model", "host", "job", "help", "plan", "criteria", "configs", "matrix"}
 
 
 async def take(root: Path, name: str, size: tuple[int, int], target: Path, *, plain: bool = False) -> None:
@@ -54,6 +54,10 @@ async def take(root: Path, name: str, size: tuple[int, int], target: Path, *, pl
             await pilot.press(key)
             await pilot.pause(0.5)
         await pilot.pause(0.5)
+        for _ in range(600):  # what a thread reads comes when it is read
+            if not any("reading" in strip.text for strip in app.screen._compositor.render_strips()):
+                break
+            await pilot.pause(0.1)
         await asyncio.to_thread(target.write_text, app.export_screenshot(title=f"RingRift Console: {name}"))
 
 

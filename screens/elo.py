@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from backend.configs import CONFIGS, parse_config
-from backend.databases import file_stamp
-from backend.errors import RingRiftError
-from backend.evaluation.rating_view import POINTS, Meeting, RatingReader, head_to_head
-from backend.snapshot import ModelRow, Snapshot
+from backend.snapshot import Snapshot
 from ringrift_console.actions import models_by_name
 from ringrift_console.widgets.canvas import Canvas
 from ringrift_console.widgets.line import Bar, Line, Lines, Span
 from ringrift_console.widgets.table import Column, Table
-from screens.cells import UNKNOWN, count, state_span
+from screens.cells import count, state_span
 from screens.elo_charts import Picture
-from screens.elo_data import EloData, Entrant, band_text, entrants, player_of, read
+from screens.elo_data import EloData, Entrant, band_text, entrants, player_of
 from screens.elo_history import chart, grid, legend, small_charts
 from screens.elo_matrix import Window, matrix, told, window
-from screens.model_actions import ModelActions
+from screens.elo_reading import EloReading, best_names, first_config
+from screens.elo_words import against_champion, at_point, title
 
 View = Literal["chart", "configs", "matrix", "list"]
 VIEWS: tuple[View, ...] = ("chart", "configs", "matrix", "list")
-_SMALL_POINTS = 20
 _LIST_FROM = 120  # a screen this wide shows the list beside the chart
 
 
-class EloScreen(ModelActions):
+class EloScreen(EloReading):
     """One config at a time, a model of it in front; ``v`` goes through the views."""
 
     KIND = "elo"
@@ -39,20 +35,12 @@ class EloScreen(ModelActions):
 
     def __init__(self) -> None:
         super().__init__()
-        self.reader: RatingReader | None = None
         self.view: View = "chart"
-        self.config = ""
-        self.known: dict[str, EloData] = {}
         self.listed: list[Entrant] = []
         self.point: int | None = None  # of the history; None is the newest
         self.column = 0
         self.near = False
-        self.met: dict[tuple[str, str], Meeting] | None = None
-        self.trouble = ""
         self._window: Window | None = None
-        self._asked: Any = None
-        self._asked_all: Any = None
-        self._asked_met: Any = None
         self._listed_of: Any = None
         self._drawn: Any = None
         self._picture: Picture | None = None
@@ -112,46 +100,14 @@ class EloScreen(ModelActions):
         words = {"chart": self.config, "configs": "all configs", "list": f"{self.config} list"}
         return f"Elo › {words.get(self.view, f'{self.config} head to head')}"
 
-    @property
-    def data(self) -> EloData | None:
-        return self.known.get(self.config)
-
     # Reading
 
     def show_snapshot(self, snapshot: Snapshot) -> None:
         if not self.config:
             self.config = first_config(snapshot)
-        self._read_what_changed()
+        self.read_what_changed(everything=self.view == "configs")
         self._list()
         self._draw()
-
-    def _read_what_changed(self) -> None:
-        """Asks for what the files have changed since; only a thread reads."""
-        if self.reader is None:
-            self.reader = RatingReader(self.app.paths)
-        now = (file_stamp(self.app.paths.elo_db), self.app.snapshot.revision, len(self.app.snapshot.models))
-        if self._asked != (self.config, now):
-            self._asked = (self.config, now)
-            self.run_worker(self._read([self.config], POINTS), group="elo", exclusive=True)
-        if self.view == "configs" and self._asked_all != now:
-            self._asked_all = now
-            self.run_worker(self._read([config.key for config in CONFIGS], None), group="all", exclusive=True)
-
-    async def _read(self, configs: list[str], points: int | None) -> None:
-        assert self.reader is not None
-        for config in configs:
-            if points is None and config == self.config and config in self.known:
-                continue
-            try:
-                data = await asyncio.to_thread(read, self.reader, config, points or _SMALL_POINTS)
-            except RingRiftError as error:
-                self.trouble = error.line()
-            else:
-                self.trouble = ""
-                full = self.known.get(config)
-                if points is not None or full is None or len(full.view.points) <= _SMALL_POINTS:
-                    self.known[config] = data
-            self.update()
 
     def _list(self) -> None:
         models = self.app.snapshot.models
@@ -220,34 +176,12 @@ class EloScreen(ModelActions):
     def _matrix(self, size: tuple[int, int]) -> list[Line]:
         shown = self._window = window(self.main_table.shown, self.main_table.cursor, self.champion, size)
         self.column = min(self.column, max(0, len(shown.columns) - 1))
-        asked = (id(self.data), shown.players)
-        if asked != self._asked_met:
-            self._asked_met = asked
-            self.run_worker(self._meet(shown.players), group="met", exclusive=True)
+        self.read_meetings(shown.players)
         players = parse_config(self.config).players
         return matrix(shown, self.met, self.chosen, self.column, players, self.app.look)
 
-    async def _meet(self, players: list[str]) -> None:
-        try:
-            self.met = await asyncio.to_thread(head_to_head, self.app.paths, self.config, players)
-        except RingRiftError as error:
-            self.say(error.line(), "notice_bad")
-        self.update()
-
     def _show_title(self) -> None:
-        data, spans = self.data, [(f" {self.config} " if self.view != "configs" else " all configs ", "title")]
-        if self.view == "configs":
-            spans.append(("best model over time, one scale ", "dim"))
-        elif data is None:
-            spans.append(("reading… ", "dim"))
-        else:
-            view, newest = data.view, data.view.newest
-            if newest is not None:
-                spans.append((f"{len(self.listed)} rated, {count(newest.games)} games ", "dim"))
-                spans += [(f"{len(newest.unrated)} without a way to Heuristic ", "warn")] if newest.unrated else []
-            spans += [(f"{view.behind} games since ", "warn")] if view.behind else []
-            spans += [("computed now, nothing is stored ", "warn")] if view.computed else []
-            spans += [("of an earlier rating spec ", "warn")] if newest is not None and not newest.current else []
+        spans = title(self.view == "configs", self.config, self.data, len(self.listed))
         self.query_one("#elo-title", Bar).show(spans, rule=True)
         self.query_one("#ratings-title", Bar).show([(f" {self.config} ratings ", "title")], rule=True)
 
@@ -257,51 +191,23 @@ class EloScreen(ModelActions):
 
     def _told(self) -> list[Line]:
         """What stands at the cursor, in words."""
-        data, chosen = self.data, self.chosen
-        if self.view == "configs" or data is None or chosen is None:
-            return [((" enter opens a config; ", "dim"), ("production, Heuristic and reject as lines", "dim"))] if (
-                self.view == "configs"
-            ) else [()]  # fmt: skip
+        data, chosen, look = self.data, self.chosen, self.app.look
+        if self.view == "configs":
+            return [((" enter opens a config; the lines are production, Heuristic and reject", "dim"),)]
+        if data is None or chosen is None:
+            return [()]
+        width = max(20, self.query_one("#told").size.width - 2)
         if self.view == "matrix":
             shown = self._window
             other = shown.columns[self.column] if shown and self.column < len(shown.columns) else None
             meeting = (self.met or {}).get((chosen.player, other.player)) if other else None
-            players = parse_config(self.config).players
-            text = told(data.view, chosen, other, meeting, players)
-            return [((" " + row, "text"),) for row in self.app.look.glyphs.wrap(text, self._width)]
-        look, champion = self.app.look, self.champion
-        return [legend(data, self.config, chosen, champion, look, self._width), *self._at_cursor(data, chosen)]
-
-    @property
-    def _width(self) -> int:
-        return max(20, self.query_one("#told").size.width - 2)
-
-    def _at_cursor(self, data: EloData, chosen: Entrant) -> list[Line]:
-        n = self._at(data)
-        point = data.view.points[n]
-        band, when = point.band(chosen.player), point.at[:16].replace("T", " ") or UNKNOWN
-        where: Span = (f"  after {count(point.games)} games, {when} UTC", "dim")
-        now: list[Span] = [(f" {chosen.name}", "strong")]
-        if band is None:
-            now += [(" has no rating yet", "dim"), where]
-        else:
-            now += [(f" {band.elo:.0f}", "info"), (f" ({band_text(band)})", "text"), (f"  {band.games} games", "text")]
-            now += [where]
-        return [tuple(now), self._against(data, chosen)]
-
-    def _against(self, data: EloData, chosen: Entrant) -> Line:
-        champion = self.champion
-        if champion is None:
-            return ((" nothing is in production", "dim"),)
-        if champion.player == chosen.player:
-            return ((" it is the champion", "good"),)
-        better = data.view.superiority(chosen.player, champion.player)
-        gap = chosen.band.elo - champion.band.elo
-        said = "unknown" if better is None else f"{better:.2f}"
-        return (
-            (f" P({chosen.name} better than champion {champion.name}) {said}", "accent"),
-            (f"  {gap:+.0f} Elo, by all games so far", "dim"),
-        )
+            text = told(data.view, chosen, other, meeting, parse_config(self.config).players)
+            return [((" " + row, "text"),) for row in look.glyphs.wrap(text, width)]
+        return [
+            legend(data, self.config, chosen, self.champion, look, width),
+            at_point(data.view.points[self._at(data)], chosen),
+            against_champion(data.view, chosen, self.champion),
+        ]
 
     # Keys
 
@@ -376,23 +282,3 @@ class EloScreen(ModelActions):
             self._show_view("chart")
         else:
             super().do_back()
-
-
-def best_names(known: Mapping[str, EloData], models: Mapping[str, ModelRow]) -> dict[str, str]:
-    """Per config the version of the model with the highest lower end now."""
-    found = {}
-    for key, data in known.items():
-        best = data.view.newest.best() if data.view.newest else None
-        model = models.get((best or "").partition(":")[0])
-        found[key] = f"v{model.version}" if model else ""
-    return found
-
-
-def first_config(snapshot: Snapshot) -> str:
-    """The config to begin with: one with a production model, else one with models, else the first."""
-    order: list[Callable[[Any], bool]] = [lambda row: row.production is not None, lambda row: row.models > 0]
-    for good in order:
-        for row in snapshot.configs:
-            if good(row):
-                return str(row.config)
-    return CONFIGS[0].key

@@ -46,13 +46,13 @@ class Entrant:
     band: Band
 
 
-def read(reader: RatingReader, config: str, points: int) -> EloData:
+def read(reader: RatingReader, config: str) -> EloData:
     """Reads a config; belongs on a thread.
 
     Raises:
         RingRiftError: the records or the registry cannot be read.
     """
-    view = reader.view(config, points)
+    view = reader.view(config)
     return EloData(view, marks_of(view, moves_of(reader.paths, config)))
 
 

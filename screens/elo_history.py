@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from backend.configs import CONFIGS, parse_config
 from backend.evaluation.rating_view import RatingView, model_of
 from backend.thresholds import Thresholds, thresholds
+from ringrift_console.glyphs import Glyphs
 from ringrift_console.look import Look
 from ringrift_console.widgets.line import Line, Span
 from screens.cells import count
@@ -123,7 +124,7 @@ def legend(
 ) -> Line:
     """What the lines and letters of the chart mean; shorter where there is no room."""
     numbers, line = limits_of(config), look.glyphs.line
-    full = width >= 100
+    full = width >= 112
     spans: list[Span] = [(" ", "text")]
     if chosen:
         spans += [(f"{line}{line} ", "info"), (f"{chosen.name[:20]}  ", "text")]
@@ -155,7 +156,7 @@ def small_charts(
     width = (size[0] - (columns - 1)) // columns
     best = {key: best_curve(data.view) for key, data in known.items() if data.view.points}
     values = [v for one in best.values() for v in (*one.low, *one.ys)]
-    y = (min([1380.0, *values]) - 10, max([1670.0, *values]) + 10)
+    y = (min([1380.0, *values]) // 50 * 50.0, max([1670.0, *values]) // 50 * 50.0 + 50)  # steady while others are read
     lines: list[Line] = []
     for row in range(0, len(CONFIGS), columns):
         cells = [
@@ -196,18 +197,32 @@ def _small(
     elif best is None or not best.xs:
         said = "no games yet"
     else:
-        said = f"best {name} {best.ys[-1]:.0f}".replace("  ", " ")
+        said = f"{name} {best.ys[-1]:.0f}".strip()
     mark = look.glyphs.cursor if chosen else " "
     title: Line = ((mark, "info"), (fit(key, 13), "title" if chosen else "strong"), (fit(said, width - 14), "dim"))
     if best is None or not best.xs:
         return [title] + [((" " * width, "text"),)] * (height - 1)
     assert data is not None
-    drawn = draw(
-        width, height - 1, look.glyphs, curves=[best], levels=levels(limits_of(key)),
-        uprights=[Upright(mark.games, "bad" if mark.rollback else "good") for mark in data.marks],
-        x=(best.xs[0], best.xs[-1]), y=y, axes=False,
-    )  # fmt: skip
-    return [title, *(_padded(line, width) for line in drawn.lines)]
+    return [title, *_drawn(key, data, best, (width, height - 1), y, look.glyphs)]
+
+
+_small_drawn: dict[str, tuple[tuple[object, ...], list[Line]]] = {}
+
+
+def _drawn(
+    key: str, data: EloData, best: Curve, size: tuple[int, int], y: tuple[float, float], glyphs: Glyphs
+) -> list[Line]:
+    """The lines of a small chart; kept while nothing of it changes."""
+    what = (data, size, y, glyphs.name)
+    known = _small_drawn.get(key)
+    if known is None or known[0][0] is not data or known[0][1:] != what[1:]:
+        drawn = draw(
+            *size, glyphs, curves=[best], levels=levels(limits_of(key)),
+            uprights=[Upright(mark.games, "bad" if mark.rollback else "good") for mark in data.marks],
+            x=(best.xs[0], best.xs[-1]), y=y, axes=False,
+        )  # fmt: skip
+        known = _small_drawn[key] = (what, [_padded(line, size[0]) for line in drawn.lines])
+    return known[1]
 
 
 def _padded(line: Line, width: int) -> Line:

@@ -37,8 +37,7 @@ class ComparePage(ModelPage):
 
     @property
     def crumb(self) -> str:
-        other = find_model(self.app.snapshot, self.other)
-        return f"Models › {self.subject} and {other.label if other else self.other[:12]}"
+        return f"Models › compare {self.subject}"
 
     def read(self, model: ModelRow) -> Rated:
         other = find_model(self.app.snapshot, self.other)

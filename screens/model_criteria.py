@@ -55,8 +55,8 @@ def assessment_lines(found: Assessment, champion: str, look: Look, width: int) -
     heading: list[Span] = [
         (f" To {found.stage} ", "title"), (verdict_text(found.outcome, found.more), VERDICT_ROLES[found.outcome]),
     ]  # fmt: skip
-    against = f"  to be better than {champion}" if found.stage == "staging" else ""
-    lines: list[Line] = [(*heading, (f"{against}  by {found.seq} matches", "dim"))]
+    against = f"  against {champion}" if found.stage == "staging" else ""
+    lines: list[Line] = [(*heading, (f"{against}  up to match {found.seq}", "dim"))]
     lines.append(tuple((fit(f" {name}", cells + 1), "head") for name, cells in _widths(wide).items()))
     for row in found.rows:
         lines += _row(row, look, width, wide)

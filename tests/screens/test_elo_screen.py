@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -98,7 +99,7 @@ async def test_all_configs_are_charts_and_enter_opens_one(
     async with app.run_test(size=(160, 50)) as pilot:
         await press(pilot, "5", "v")
         await until(pilot, lambda: page(app, text_of).count("no games yet") == 11)
-        assert "best v2" in page(app, text_of)
+        assert re.search(r"square8_2p +v2 1\d\d\d", page(app, text_of))
         await press(pilot, "l", "j", "enter")
         assert app.screen.config == "square19_4p" and app.screen.view == "chart"
         await until(pilot, lambda: "no rated games of square19_4p" in page(app, text_of))
