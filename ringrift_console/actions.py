@@ -760,6 +760,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "adopt",
         "Take the models of another installation in: our own tables beside theirs, known by SHA-256",
+        "adopt…",
         verb=("adopt",),
         params=(
             Param("--undo", "take the last adoption back: our tables and rows go, nothing else", type="flag"),
