@@ -98,10 +98,18 @@ _RESOURCE_ERRNOS = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file would pass the size limit (ulimit -f)",
 }
+_FORBIDDEN_ERRNOS = {
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+}
 
 
 def resource_error(error: OSError, where: str) -> ResourceError | None:
-    """Returns the user's error for a full disk or quota, or None when ``error`` is something else."""
+    """Returns the user's error for a full disk or quota, or a place that may not be written to; None for others."""
+    if error.errno in _FORBIDDEN_ERRNOS:
+        hint = "nothing was changed there; see the mount and the permissions"
+        return ResourceError(_FORBIDDEN_ERRNOS[error.errno], where=where, hint=hint)
     what = _RESOURCE_ERRNOS.get(error.errno or 0)
     if what is None:
         return None

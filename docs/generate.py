@@ -25,7 +25,7 @@ _MEANING = {
     Exit.REFUSED: "refused by a gate of the lifecycle",
     Exit.NO_EVIDENCE: "no evidence: nothing to export, no games to judge by",
     Exit.LOCKED: "somebody else holds it (the message says who), or it moved since the plan was made",
-    Exit.RESOURCE: "disk, memory or descriptors ran out; what was finished before is kept",
+    Exit.RESOURCE: "disk, memory or descriptors ran out, or nothing may be written; what was finished before is kept",
     Exit.UNVERIFIED: "truncated, corrupted, or of another checksum",
     Exit.UNTRUSTED: "carries code or pickled objects; nothing of it was executed",
     Exit.SCHEMA: "readable, but of another schema, version or config",

@@ -51,40 +51,50 @@ class Checkpoint:
         return "production" if name.startswith("canonical_") else "development"
 
 
-def checkpoints(paths: Paths) -> Iterator[Checkpoint]:
-    """All checkpoints under ``models/`` but those in ``archive/`` and ``candidates/``, by path."""
+def checkpoints(paths: Paths, *, checksums: bool = True) -> Iterator[Checkpoint]:
+    """All checkpoints under ``models/`` but those in ``archive/`` and ``candidates/``, by path.
+
+    Args:
+        checksums: read the ``.sha256`` files too; a list that is made every few seconds does without.
+    """
     for folder, folders, names in os.walk(paths.models):
-        here = Path(folder)
-        if here == paths.models:
+        if folder == str(paths.models):
             folders[:] = [name for name in folders if name not in _SKIPPED]
         folders.sort()
+        there = set(names)
         for name in sorted(names):
             if name.endswith(SUFFIXES) and not name.startswith("."):
-                found = _checkpoint(paths, here / name)
-                if found is not None:
-                    yield found
+                path = os.path.join(folder, name)
+                try:
+                    status = os.stat(path)
+                    link = os.readlink(path) if os.path.islink(path) else None
+                    noted = _noted(f"{path}.json") if f"{name}.json" in there else None
+                except OSError:  # a link to nothing, or a file that went while we looked
+                    continue
+                stated = _stated(path) if checksums and f"{name}.sha256" in there else ""
+                stored = os.path.relpath(path, paths.root)
+                changed = datetime.fromtimestamp(status.st_mtime, UTC)
+                yield Checkpoint(stored, status.st_size, changed, config_of_name(stored), noted, stated, link)
 
 
-def _checkpoint(paths: Paths, path: Path) -> Checkpoint | None:
+def _stated(path: str) -> str:
     try:
-        status = path.stat()
-    except OSError:  # a link to nothing, or a file that went while we looked
-        return None
-    try:
-        stated = read_sidecar(path) or ""
+        return read_sidecar(Path(path)) or ""
     except (OSError, UnverifiedError):
-        stated = ""
-    stored = path.relative_to(paths.root).as_posix()
-    return Checkpoint(
-        stored, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC), config_of_name(stored), _noted(path),
-        stated, os.readlink(path) if path.is_symlink() else None,
-    )  # fmt: skip
+        return ""
 
 
-def _noted(path: Path) -> str | None:
-    """The config that the ai-service's ``<file>.json`` states."""
-    try:
-        told = json.loads(path.with_name(path.name + ".json").read_text())
-        return config_key(told.get("board_type"), told.get("num_players"))
-    except (OSError, ValueError, AttributeError):
-        return None
+_known: dict[tuple[str, int], str | None] = {}
+
+
+def _noted(path: str) -> str | None:
+    """The config that the ai-service's ``<file>.json`` states, read again when it has changed."""
+    key = (path, os.stat(path).st_mtime_ns)
+    if key not in _known:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as stream:
+                told = json.load(stream)
+            _known[key] = config_key(told.get("board_type"), told.get("num_players"))
+        except (ValueError, AttributeError):
+            _known[key] = None
+    return _known[key]

@@ -31,6 +31,6 @@ def all_models(paths: Paths) -> tuple[ModelRow, ...]:
             size=one.size, created_at=one.modified, foreign=True,
             metadata={"link": one.link} if one.link else {},
         )
-        for one in checkpoints(paths)
+        for one in checkpoints(paths, checksums=False)
         if one.path not in named
     )  # fmt: skip

@@ -17,6 +17,7 @@ from backend.errors import LockedError, NotFoundError, RefusedError, UnverifiedE
 from backend.paths import Paths
 from backend.plans import Change, Plan
 from backend.registry.changes import Author, Decision, refuse_foreign, set_path
+from backend.registry.deployment import check_source
 from backend.registry.files import full_path, move, registered_path, stored_path
 from backend.registry.hashing import sha256_file, sidecar_path, write_sidecar
 from backend.registry.outbox import publish
@@ -69,6 +70,8 @@ def _plan_archive(paths: Paths, model: str, reason: str, folder: str) -> Plan:
         raise RefusedError(f"protected from archiving: {why}", where=row.label)
     if "archived" not in TRANSITIONS.get(row.stage, ()):
         raise RefusedError(f"a model that is {row.stage} cannot be archived", where=row.label)
+    if row.present:
+        check_source(paths, row)
     target = archive_place(paths, row, folder)
     moved = (Change(f"file of {row.label}", row.path, target),) if row.present else ()
     missing = () if row.present else (f"its file is missing at {row.path}; only the registry will change",)
@@ -207,6 +210,7 @@ def _plan_restore(paths: Paths, model: str, reason: str) -> Plan:
         raise RefusedError(f"a model that is {row.stage} needs no restoring", where=row.label)
     if not row.present:
         raise NotFoundError("the model's file is missing", where=row.path, hint="bring it back from a host or a backup")
+    check_source(paths, row)
     to = restored_place(paths, row)
     return Plan(
         action="registry.restore",

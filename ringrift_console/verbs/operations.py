@@ -92,9 +92,9 @@ async def _carry_out(
         print(to_json(plan.to_json()) if args.json else plan_text(plan))
         return Exit.DONE
     await asyncio.to_thread(load_hosts, paths.hosts_yaml)
-    for warning in plan.warnings:
-        say(f"warning: {warning}")
     async with await StateStore.open(paths) as store:
+        for warning in plan.warnings:
+            say(f"warning: {warning}")
         name = await store.submit(plan)
         say(f"{name}: {plan.title}")
         outcome = await wait_for(store, name, None if args.wait else SHORT_WAIT_S)
