@@ -327,6 +327,8 @@ class Runner:
         about.failures += 1
         about.failed_at = time.monotonic()
         about.ready_at = None
+        if failure.reason is Reason.CORRUPT:  # perhaps the file here is not the one any more that was read
+            work.payload = None
         log.info("%s to %s: %s", transfer.id, row.host, failure.line())
         await self._save(transfer, row, states.Failed(failure))
         if failure.reason.course is Course.HALT:
@@ -382,8 +384,11 @@ class Runner:
             about.ready_at = time.monotonic()
 
     async def _start(self, transfer: Transfer, work: _Work, name: str, rows: list[Placed]) -> None:
-        payload = work.payload
-        assert payload is not None
+        payload = await self._payload(transfer, work)
+        if isinstance(payload, Failure):
+            for row in rows:
+                await self._fail(transfer, work, row, payload)
+            return
         targets = []
         for row in rows:
             about = work.of(row.host)
@@ -418,10 +423,9 @@ class Runner:
     async def _finish(self, transfer: Transfer, work: _Work, row: Placed) -> None:
         from backend.distribution.receiving import ReceiverError
 
-        host, payload = self._host(row.host), work.payload
-        assert payload is not None
-        if isinstance(host, Failure):
-            await self._fail(transfer, work, row, host)
+        host, payload = self._host(row.host), await self._payload(transfer, work)
+        if isinstance(host, Failure) or isinstance(payload, Failure):
+            await self._fail(transfer, work, row, host if isinstance(host, Failure) else payload)  # type: ignore[arg-type]
             return
         end = time.monotonic() + BUSY_MOST_S
         while True:
