@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from backend.crash import crash_point
 from backend.distribution import ledger, states
 from backend.distribution import reconcile as todo
+from backend.distribution.described import hosts_described
 from backend.distribution.ledger import Placed, Transfer
 from backend.distribution.manifest import make_payload
 from backend.distribution.reasons import Course, Failure, Reason
@@ -35,8 +36,7 @@ from backend.distribution.transports.base import (
 )
 from backend.distribution.transports.registry import REFERENCES, transport
 from backend.errors import RingRiftError
-from backend.fleet.hosts import Host, Hosts, load_hosts
-from backend.fleet.reading import hosts_in_use
+from backend.fleet.hosts import Host, Hosts
 from backend.paths import Paths
 from backend.state.store import StateStore
 
@@ -152,7 +152,7 @@ class Runner:
         return True
 
     async def _describe(self) -> None:
-        self._hosts = await asyncio.to_thread(load_hosts, hosts_in_use(self.paths))
+        self._hosts = await hosts_described(self.paths)
         self._facts = await ledger.host_facts(self.store)
         if not self._many:
             self._many = frozenset(name for name in REFERENCES if transport(name).many)
