@@ -21,6 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from backend.distribution.daemons import Daemons
 from backend.distribution.runner import Runner
 from backend.errors import LockedError, NoEvidenceError, RefusedError, RingRiftError
 from backend.fleet import reading
@@ -125,6 +126,7 @@ class Supervisor:
             watching = group.create_task(watch.run())
             runner = Runner(self.paths, self.store, lambda: self.roster.pool, self.keeper.owner, self.keeper.epoch)
             distributing = group.create_task(runner.run())
+            watching_files = group.create_task(Daemons(self.paths, self.store).run())
             ready()
             while not self.stop.is_set():
                 pause = 0.0
@@ -146,6 +148,7 @@ class Supervisor:
             beating.cancel()
             watching.cancel()
             distributing.cancel()
+            watching_files.cancel()
             for task in self._tasks:
                 task.cancel()
 

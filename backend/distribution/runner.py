@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from backend.crash import crash_point
 from backend.distribution import ledger, states
 from backend.distribution import reconcile as todo
+from backend.distribution.described import hosts_described
 from backend.distribution.ledger import Placed, Transfer
 from backend.distribution.manifest import make_payload
 from backend.distribution.reasons import Course, Failure, Reason
@@ -35,8 +36,7 @@ from backend.distribution.transports.base import (
 )
 from backend.distribution.transports.registry import REFERENCES, transport
 from backend.errors import RingRiftError
-from backend.fleet.hosts import Host, Hosts, load_hosts
-from backend.fleet.reading import hosts_in_use
+from backend.fleet.hosts import Host, Hosts
 from backend.paths import Paths
 from backend.state.store import StateStore
 
@@ -152,7 +152,7 @@ class Runner:
         return True
 
     async def _describe(self) -> None:
-        self._hosts = await asyncio.to_thread(load_hosts, hosts_in_use(self.paths))
+        self._hosts = await hosts_described(self.paths)
         self._facts = await ledger.host_facts(self.store)
         if not self._many:
             self._many = frozenset(name for name in REFERENCES if transport(name).many)
@@ -327,6 +327,8 @@ class Runner:
         about.failures += 1
         about.failed_at = time.monotonic()
         about.ready_at = None
+        if failure.reason is Reason.CORRUPT:  # perhaps the file here is not the one any more that was read
+            work.payload = None
         log.info("%s to %s: %s", transfer.id, row.host, failure.line())
         await self._save(transfer, row, states.Failed(failure))
         if failure.reason.course is Course.HALT:
@@ -382,8 +384,11 @@ class Runner:
             about.ready_at = time.monotonic()
 
     async def _start(self, transfer: Transfer, work: _Work, name: str, rows: list[Placed]) -> None:
-        payload = work.payload
-        assert payload is not None
+        payload = await self._payload(transfer, work)
+        if isinstance(payload, Failure):
+            for row in rows:
+                await self._fail(transfer, work, row, payload)
+            return
         targets = []
         for row in rows:
             about = work.of(row.host)
@@ -418,10 +423,9 @@ class Runner:
     async def _finish(self, transfer: Transfer, work: _Work, row: Placed) -> None:
         from backend.distribution.receiving import ReceiverError
 
-        host, payload = self._host(row.host), work.payload
-        assert payload is not None
-        if isinstance(host, Failure):
-            await self._fail(transfer, work, row, host)
+        host, payload = self._host(row.host), await self._payload(transfer, work)
+        if isinstance(host, Failure) or isinstance(payload, Failure):
+            await self._fail(transfer, work, row, host if isinstance(host, Failure) else payload)  # type: ignore[arg-type]
             return
         end = time.monotonic() + BUSY_MOST_S
         while True:

@@ -12,6 +12,7 @@ from backend.distribution.transports.base import Means, Transport
 from backend.fleet.hosts import Host
 
 REFERENCES: dict[str, str] = {
+    "rsync": "backend.distribution.transports.rsync:RsyncTransport",
     "stream": "backend.distribution.transports.stream:StreamTransport",
 }
 """In order of preference; what moves the bytes when nothing else does comes last."""
