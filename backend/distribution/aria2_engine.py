@@ -25,6 +25,7 @@ from backend.distribution.standing import Refusal
 START_S = 20.0
 END_S = 10.0
 RPC_S = 20.0
+GREETING_S = 2.0
 TRIES = 3
 KEYS = [
     "status",
@@ -92,6 +93,7 @@ class Engine:
     ) -> None:
         self.suspects: list[tuple[str, int]] = []
         self.gid = ""
+        self._deaf = False  # it said that it cannot listen; it goes on all the same
         conf = os.path.join(folder, "aria2.conf")
         for _ in range(1 if port else TRIES):
             self._secret, self._port = secrets.token_hex(32), port or _free_port()
@@ -121,9 +123,9 @@ class Engine:
     def _up(self) -> bool:
         """Whether it is this process that answers on the port; somebody else's does not know the secret."""
         until = time.monotonic() + START_S
-        while self.running() and time.monotonic() < until:
+        while self.running() and not self._deaf and time.monotonic() < until:
             try:
-                self.ask("getVersion")
+                self.ask("getVersion", timeout_s=GREETING_S)
                 return True
             except (OSError, http.client.HTTPException, ValueError, RpcError):
                 time.sleep(0.05)
@@ -132,7 +134,7 @@ class Engine:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, method: str, *arguments: Any) -> Any:
+    def ask(self, method: str, *arguments: Any, timeout_s: float = RPC_S) -> Any:
         """Calls ``aria2.<method>``.
 
         Raises:
@@ -141,7 +143,7 @@ class Engine:
         """
         params = [f"token:{self._secret}", *arguments]
         body = json.dumps({"jsonrpc": "2.0", "id": "1", "method": f"aria2.{method}", "params": params})
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=RPC_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout_s)
         try:
             connection.request("POST", "/jsonrpc", body, {"Content-Type": "application/json"})
             value = json.loads(connection.getresponse().read())
@@ -175,13 +177,15 @@ class Engine:
 
     def end(self) -> None:
         """Ends it, so that its file is closed; when this returns, it writes nothing more."""
-        if self.running():
+        if self.running() and not self._deaf:
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError, RpcError):
                 self.ask("forceShutdown")
             try:
                 self._process.wait(END_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
+        elif self._deaf:
+            self._process.kill()
         self._process.wait()
         self._reader.join()
 
@@ -191,7 +195,9 @@ class Engine:
         assert self._process.stdout is not None
         with self._process.stdout as stream:
             for line in stream:
-                if found := _ERROR.search(line):
+                if b"IPv4 RPC: failed" in line:
+                    self._deaf = True
+                elif found := _ERROR.search(line):
                     address = found.group(1).decode("utf-8", "replace")
                 elif (found := _WRONG.search(line)) and address:
                     self.suspects.append((address, int(found.group(1))))

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from backend.distribution import ranges
@@ -42,6 +43,7 @@ class RangeServer:
         self.tokens: dict[str, str] = {}
         self._talking = talking
         self._refused: dict[str, Failure] = {}
+        self._admitted: set[str] = set()
         self._news = asyncio.Condition()
         self._told = time.monotonic()
         self._hearing = asyncio.create_task(self._hear())
@@ -63,6 +65,8 @@ class RangeServer:
             span, self._told = max(0.2, now - self._told), now
             self.rates = {name: (count - self.sent.get(name, 0)) / span for name, count in said["sent"].items()}
             self.sent = dict(said["sent"])
+        if "admitted" in said:
+            self._admitted.add(str(said["admitted"]))
         if "changed" in said:
             self.failure = ended({"kind": "changed", "message": f"{self.name}: {said['changed']}"})
         if "error" in said:
@@ -90,14 +94,18 @@ class RangeServer:
             await self._news.wait_for(lambda: self.failure is not None)
 
     async def admit(self, name: str) -> str:
-        """A path for one host, by a token of its own."""
+        """A path for one host, by a token of its own; the server knows it when this returns."""
         if name not in self.tokens:
             self.tokens[name] = secrets.token_urlsafe(32)
             await self._talking.tell({"op": "admit", "token": self.tokens[name], "label": name})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LISTEN_S), self._news:
+                await self._news.wait_for(lambda: name in self._admitted or self.failure is not None)
         return f"/{self.tokens[name]}/{self.sha256}"
 
     async def revoke(self, name: str) -> None:
         """Its path leads nowhere any more, and what it is loading is broken off."""
+        self._admitted.discard(name)
         if self.tokens.pop(name, None) is not None:
             await self._talking.tell({"op": "revoke", "label": name})
 

@@ -322,6 +322,7 @@ def obey(server: Server, order: dict[str, Any]) -> None:
     kind = order["op"]
     if kind == "admit":
         server.admit(order["token"], order["label"])
+        server.say({"admitted": order["label"]})
     elif kind == "revoke":
         server.revoke(order["label"])
     elif kind == "rate":

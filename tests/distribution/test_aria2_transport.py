@@ -22,7 +22,7 @@ from backend.fleet.hosts import Hosts
 from backend.fleet.ssh import Limits, SshPool
 from backend.paths import Paths
 from tests.distribution.programs import Sample, no_aria2, sample
-from tests.lab.sshd import Sshd
+from tests.lab.sshd import Sshd, no_sshd
 
 pytestmark = pytest.mark.skipif(bool(no_aria2()), reason=no_aria2() or "aria2c is there")
 
@@ -150,6 +150,7 @@ async def test_a_host_with_bad_bytes_is_left_out_and_named(bed: Bed) -> None:
     await delivery.close()
 
 
+@pytest.mark.skipif(bool(no_sshd()), reason=f"forwards ports: {no_sshd()}")
 async def test_a_host_that_reaches_no_address_of_the_head_loads_through_ssh(bed: Bed) -> None:
     """As behind NAT: the hosts file says that it is not on this machine's loopback, where alone the head listens."""
     target = await bed.target("alpha")
