@@ -13,18 +13,20 @@ import yaml
 
 from backend.jobs.keeper import Keeper
 from backend.jobs.launchers.roster import Roster
-from backend.jobs.launchers.slurm import SlurmLauncher
 from backend.jobs.pipelines import add_gang
 from backend.jobs.shards import INDICES
 from backend.jobs.store import attempt_rows
 from backend.paths import Paths
 from backend.registry.store import find
+from backend.snapshot import JobRow
 from backend.state.store import StateStore
 from backend.training.checkpoint import load_model
 from backend.training.export import export
 from tests.lab.slurm import Slurm, until
-from tests.lab.two_hosts import CODE, CONFIG, OWNER, PATIENCE_S, Bed
+from tests.lab.two_hosts import CODE, CONFIG, OWNER, Bed
 from tests.training.conftest import play_randomly, store_games
+
+PATIENCE_S = 600.0
 
 
 class PoolBed(Bed):
@@ -47,11 +49,14 @@ class PoolBed(Bed):
                     await task
         await self.roster.close()
 
-    @property
-    def launcher(self) -> SlurmLauncher:
-        found = self.roster["cluster"]
-        assert isinstance(found, SlurmLauncher)
-        return found
+    async def until(self, name: str, *states: str) -> JobRow:
+        """As of the other bed, with the patience that three processes which import torch need on two loaded cores."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (row := await self.row(name)).state not in states:
+                self.keeper._not_before.clear()
+                await self.keeper.tick()
+                await asyncio.sleep(0.1)
+        return row
 
     def describe(self, **more: object) -> None:
         """Writes the hosts file, with other settings of the pool if need be."""
