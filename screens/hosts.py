@@ -10,6 +10,7 @@ from textual.app import SuspendNotSupported
 from backend.errors import RingRiftError
 from backend.fleet.doctor import findings
 from backend.fleet.hosts import load_hosts
+from backend.fleet.pool_look import pool_text
 from backend.fleet.shell import shell_argv
 from backend.fleet.store import find_host as host_in_file
 from backend.snapshot import BUSY, HostRow, HostSample, Snapshot
@@ -214,6 +215,8 @@ def host_facts(screen: BaseScreen, host: HostRow) -> list[Fact]:
         ("seen", clock.long(host.seen_at)),
     ]
     facts += _jobs(screen, host)
+    if "pool" in host.facts:
+        facts += [("Pool", None), *pool_text(host.facts["pool"])]
     if host.samples:
         now = "Resources" if host.state == "up" else f"Resources as last told, {clock.ago(sample.at)}"
         facts += [(now, None), *_resources(screen, host, sample)]

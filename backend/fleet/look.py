@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Literal
 
 from backend.errors import RingRiftError
 from backend.fleet.checkout import AI_SERVICE, look_at_checkout
 from backend.fleet.errors import HostKeyUnknown, HostUnreachable, LinkLost
 from backend.fleet.hosts import Host
+from backend.fleet.pool_look import look_at_pool
 from backend.fleet.probe import Report, folder_of, here, probe
-from backend.fleet.remote import Remote
+from backend.fleet.remote import Remote, ThisMachine
 from backend.fleet.store import record_report, record_trouble
 from backend.paths import Paths
 from backend.snapshot import HostState
@@ -84,6 +86,9 @@ async def look_at(
             report = await asyncio.to_thread(here, host, folder, what)
         else:
             report = await _ask(_way(remote), host, what)
+        if host.is_pool:
+            way = ThisMachine() if host.is_here else _way(remote)
+            report = replace(report, pool=await look_at_pool(way, host))
     except RingRiftError as error:
         await record_trouble(store, host.name, state_after(error), error.line(), silent=silent)
         raise

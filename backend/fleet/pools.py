@@ -6,7 +6,7 @@ Every value becomes part of a line of a batch script or a word of a command, so 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,3 +110,36 @@ def pool_of(name: str, settings: Mapping[str, Any], line: int = 0) -> Pool:
         name, str(settings["shared_root"]).rstrip("/"), tuple(options), str(settings.get("gres", "")),
         str(settings.get("slurm_conf", "")), str(settings.get("slurm_bin", "")).rstrip("/"), line,
     )  # fmt: skip
+
+
+def pool_rank(kind: str, is_pool: bool, gpus: int) -> float:
+    """The rule of where a kind of job had better go, smaller is better.
+
+    Training on GPUs is what a scheduler is for; the short shards of a gauntlet would only wait in its queue.
+    """
+    if kind == "train":
+        return 1.0 if not is_pool else 0.0 if gpus else 2.0
+    return float(kind == "gauntlet" and is_pool)
+
+
+def rule_text(pool: Pool, preferred: Sequence[str] = ()) -> str:
+    """The rule for a pool in words; ``preferred`` is what its host prefers by the hosts file."""
+    first = list(preferred) + (["training"] if pool.gpus and "training" not in preferred else [])
+    last = [kind for kind in ("gauntlet", *(() if pool.gpus else ("training",))) if kind not in preferred]
+    words = [f"{' and '.join(first)} first go here" if first else "", f"{' and '.join(last)} last" if last else ""]
+    return ", ".join(word for word in words if word)
+
+
+_ENVIRONMENT = (
+    'who=$(id -un) && exec env -i HOME="$HOME" USER="$who" LOGNAME="$who" SHELL=/bin/sh PATH="$PATH" LC_ALL=C '
+    'SLURM_BITSTR_LEN=0 "$@"'
+)
+"""A job has the environment of its ``sbatch``: this one, so no secret of ours gets into it. ``SQUEUE_*`` and
+``SBATCH_*`` of the login would change what is asked for; ``SLURM_BITSTR_LEN`` is where squeue cuts the numbers of an
+array short."""
+
+
+def command(pool: Pool, program: str, *words: str) -> list[str]:
+    """One of Slurm's programs as an argument list for the login host."""
+    conf = [f"SLURM_CONF={pool.conf}"] if pool.conf else []
+    return ["/bin/sh", "-c", _ENVIRONMENT, "sh", *conf, f"{pool.bin}/{program}" if pool.bin else program, *words]

@@ -38,6 +38,7 @@ class Report:
     Attributes:
         facts: None when only a sample was asked for.
         took_ms: from the question to the answer.
+        pool: what :func:`backend.fleet.pool_look.look_at_pool` found; None of a host that is none.
     """
 
     at: datetime
@@ -45,6 +46,7 @@ class Report:
     sample: HostSample
     clock: Clock
     took_ms: float
+    pool: dict[str, Any] | None = None
 
 
 def folder_of(host: Host) -> str:

@@ -113,7 +113,7 @@ def _row(
         role=str(settings.get("role", "")),
         address="" if host.is_here else address(host),
         groups=host.groups,
-        local=host.is_local,
+        local=host.is_here,
         runtime=str(settings.get("runtime", "builtin")),
         slots=host.max_parallel_jobs,
         drained=(drained.get("reason") or "no reason given") if drained else None,
@@ -200,6 +200,11 @@ async def record_report(store: StateStore, name: str, report: Report, *, silent:
             await db.run(
                 "UPDATE hosts SET facts = json_set(facts, '$.clock_offset_s', ?, '$.clock_error_s', ?) WHERE name = ?",
                 (round(report.clock.offset, 3), round(report.clock.error, 3), name),
+            )
+        if report.pool is not None:
+            await db.run(
+                "UPDATE hosts SET facts = json_set(facts, '$.pool', json(?)) WHERE name = ?",
+                (json.dumps(report.pool), name),
             )
         await db.run("INSERT OR REPLACE INTO host_samples VALUES (?, ?, ?)", (name, at, json.dumps(sample)))
         await db.run(

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from backend.fleet.hosts import Host
-from backend.fleet.pools import pool_of
+from backend.fleet.pools import pool_of, pool_rank
 
 Reasons = tuple[tuple[str, tuple[str, ...]], ...]
 """Why a job waits: a reason, and the hosts it is true of, in the order of the hosts file."""
@@ -331,29 +331,13 @@ def _apart(
 def _taste(host: HostSlots, kind: str, asks: Asks) -> tuple[float, ...]:
     away = (kind == "export" or asks.home) and not host.local
     gpu = host.gpu_vram_gb or 0.0 if kind in ("train", "gauntlet") else 0.0
-    return float(away and asks.home), float(kind not in host.prefers), _rule(host, kind), float(away), -gpu
-
-
-def _rule(host: HostSlots, kind: str) -> float:
-    """Training on GPUs is what a scheduler is for; the short shards of a gauntlet would only wait in its queue."""
-    if kind == "train":
-        return 0.0 if host.pool and host.pool_gpus else 2.0 if host.pool else 1.0
-    return float(kind == "gauntlet" and host.pool)
-
-
-def rules(host: HostSlots) -> str:
-    """What a pool is given before and after the other hosts, in words; empty for a host."""
-    if not host.pool:
-        return ""
-    stated = ", ".join(sorted(host.prefers))
-    first = stated or ("train" if host.pool_gpus else "")
-    last = [
-        kind
-        for kind in ("train", "gauntlet")
-        if _rule(host, kind) > float(kind == "train") and kind not in host.prefers
-    ]
-    words = [f"{first} jobs first go here" if first else "", f"{' and '.join(last)} jobs last" if last else ""]
-    return ", ".join(word for word in words if word)
+    return (
+        float(away and asks.home),
+        float(kind not in host.prefers),
+        pool_rank(kind, host.pool, host.pool_gpus),
+        float(away),
+        -gpu,
+    )
 
 
 def _grouped(why: Sequence[tuple[str, str]]) -> Reasons:

@@ -14,6 +14,7 @@ from backend.errors import Exit, RefusedError, RingRiftError
 from backend.fleet.doctor import findings
 from backend.fleet.hosts import load_hosts
 from backend.fleet.look import look_at_all, way_to
+from backend.fleet.pool_look import pool_text
 from backend.fleet.store import find_host, host_rows
 from backend.overview import read_snapshot
 from backend.paths import HOSTS_VARIABLE, Paths
@@ -126,6 +127,7 @@ def describe(row: HostRow) -> list[str]:
         "seen": f"{row.seen_at:%Y-%m-%d %H:%M:%S} UTC" if row.seen_at else "never",
     }
     lines = [f"{name:<10}{value}" for name, value in pairs.items()]
+    lines += [f"{name:<10}{value}" for name, value in pool_text(row.facts.get("pool") or {}) if "pool" in row.facts]
     lines += [f"{'changed':<10}{change} (not used before ringrift hosts reload)" for change in row.changed]
     lines += [f"{'trouble':<10}{trouble.at:%Y-%m-%d %H:%M} UTC  {trouble.text}" for trouble in row.troubles]
     return lines + (doctor(row) if row.facts_at else [])

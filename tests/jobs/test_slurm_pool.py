@@ -11,20 +11,26 @@ from pathlib import Path
 import pytest
 import yaml
 
+from backend.fleet.hosts import load_hosts
+from backend.fleet.look import look_at
+from backend.fleet.pool_look import pool_text
+from backend.fleet.store import host_rows
 from backend.jobs.keeper import Keeper
 from backend.jobs.launchers.roster import Roster
-from backend.jobs.launchers.slurm import SlurmLauncher
 from backend.jobs.pipelines import add_gang
 from backend.jobs.shards import INDICES
 from backend.jobs.store import attempt_rows
 from backend.paths import Paths
 from backend.registry.store import find
+from backend.snapshot import JobRow
 from backend.state.store import StateStore
 from backend.training.checkpoint import load_model
 from backend.training.export import export
 from tests.lab.slurm import Slurm, until
-from tests.lab.two_hosts import CODE, CONFIG, OWNER, PATIENCE_S, Bed
+from tests.lab.two_hosts import CODE, CONFIG, OWNER, Bed
 from tests.training.conftest import play_randomly, store_games
+
+PATIENCE_S = 600.0
 
 
 class PoolBed(Bed):
@@ -47,11 +53,14 @@ class PoolBed(Bed):
                     await task
         await self.roster.close()
 
-    @property
-    def launcher(self) -> SlurmLauncher:
-        found = self.roster["cluster"]
-        assert isinstance(found, SlurmLauncher)
-        return found
+    async def until(self, name: str, *states: str) -> JobRow:
+        """As of the other bed, with the patience that three processes which import torch need on two loaded cores."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (row := await self.row(name)).state not in states:
+                self.keeper._not_before.clear()
+                await self.keeper.tick()
+                await asyncio.sleep(0.1)
+        return row
 
     def describe(self, **more: object) -> None:
         """Writes the hosts file, with other settings of the pool if need be."""
@@ -133,6 +142,24 @@ async def test_a_job_that_waits_tells_why_and_is_cancelled_before_it_runs(bed: P
     row = await bed.until(name, "cancelled")
     await asyncio.to_thread(until, lambda: not bed.slurm.jobs(), "the queue is empty")
     assert row.state == "cancelled"
+
+
+async def test_what_a_pool_looks_like_is_stored_with_its_queue_and_our_share(bed: PoolBed) -> None:
+    assert bed.slurm.ask("scontrol", "update", "NodeName=n2", "State=DRAIN", "Reason=test").returncode == 0
+    bed.slurm.ask("sbatch", "-o", "/dev/null", "--array=0-9", "--wrap", "sleep 600")
+    hosts = load_hosts(bed.paths.hosts_yaml)
+    cluster = hosts.get("cluster")
+    assert cluster is not None
+    await look_at(bed.store, None, cluster)
+    (row,) = [row for row in await host_rows(bed.store, hosts) if row.name == "cluster"]
+    found = row.facts["pool"]
+    assert (row.state, row.local, found["nodes"].get("drained")) == ("up", True, 1)
+    assert sum(found["queue"].values()) == 10 and found["ours"] == found["queue"]
+    assert ("places", "gauntlet and training last") in pool_text(found)
+    bed.slurm.kill("slurmctld")
+    await look_at(bed.store, None, cluster, "sample")
+    (row,) = [row for row in await host_rows(bed.store, hosts) if row.name == "cluster"]
+    assert "Unable to contact slurm controller" in pool_text(row.facts["pool"])[0][1]
 
 
 WRONG = [

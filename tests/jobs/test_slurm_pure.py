@@ -9,14 +9,15 @@ import pytest
 
 from backend.errors import SettingsError
 from backend.fleet.hosts import Host, parse_hosts
-from backend.fleet.pools import Pool, pool_of
+from backend.fleet.pool_look import job_counts, node_counts, pool_text
+from backend.fleet.pools import Pool, pool_of, rule_text
 from backend.fleet.remote import ThisMachine
 from backend.jobs.launchers.slurm_answers import complaint, sacct_words, squeue_words, submitted
 from backend.jobs.launchers.slurm_client import SlurmClient, SlurmError
 from backend.jobs.launchers.slurm_script import Batch, Request, batches, script
 from backend.jobs.launchers.slurm_state import judge
 from backend.jobs.model import Observation, Phase
-from backend.jobs.placement import Asks, Load, choose, choose_several, rules, slots_of
+from backend.jobs.placement import Asks, Load, choose, choose_several, slots_of
 
 GOLDEN = Path(__file__).parent / "slurm"
 HOSTS = """\
@@ -221,8 +222,16 @@ def test_training_goes_to_the_pool_gauntlets_to_hosts_and_a_preference_that_is_s
     assert names(HOSTS) == ["cluster", "local", "local", "local"]
     assert names(HOSTS + "    preferred_workloads: [gauntlet]\n") == ["cluster", "cluster", "local", "local"]
     assert names(HOSTS.replace("    gres: gpu:a100:1\n", ""))[0] == "local"
-    cluster = slots_of(parse_hosts(HOSTS, "x").hosts[1], kinds)
-    assert rules(cluster) == "train jobs first go here, gauntlet jobs last"
+    assert rule_text(pool()) == "training first go here, gauntlet last"
+    assert rule_text(Pool("c", "/nfs"), ["gauntlet"]) == "gauntlet first go here, training last"
+
+
+def test_nodes_queue_and_our_share_are_counted() -> None:
+    assert node_counts("3|idle\n1|mixed\n2|idle*\n1|idle\nnonsense\n") == {"idle": 4, "mixed": 1, "idle*": 2}
+    queue = "RUNNING|7\nPENDING|7\nPENDING|8\n"
+    assert (job_counts(queue), job_counts(queue, "8")) == ({"running": 1, "pending": 2}, {"pending": 1})
+    assert pool_text({"error": "munge is down"}) == [("nodes", "not known: munge is down")]
+    assert ("queue", "2 pending, 1 running") in pool_text({"queue": job_counts(queue)})
 
 
 def test_all_members_of_a_gang_are_in_the_pool_or_none() -> None:

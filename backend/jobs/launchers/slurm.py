@@ -3,7 +3,7 @@
 An attempt's folder lies under the pool's shared root. The agent on the login host lays its spec down and later tells
 what is found in the folder; what a node executes is ``agent run KEY``. Slurm is asked for all jobs at once and not more
 often than every :data:`POLL_S` seconds. A job is known by its name, which carries the attempt's key; its number is only
-used to cancel it, together with the name.
+used to cancel it, after a look whether it has that name.
 """
 
 from __future__ import annotations
@@ -307,11 +307,10 @@ class SlurmLauncher:
     async def _end_doomed(self) -> None:
         await asyncio.sleep(GATHER_S)
         doomed, self._doomed = self._doomed, {}
-        for name, jobs in doomed.items():
-            try:
-                await self.client.cancel(name, sorted(jobs))
-            except RingRiftError as error:  # what waits will find that it must not run
-                log.warning("%s: %s", self.name, error.line())
+        try:
+            await self.client.cancel(doomed)
+        except RingRiftError as error:  # what waits will find that it must not run
+            log.warning("%s: %s", self.name, error.line())
 
     # the rest is the agent's
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from backend.errors import RingRiftError
 from backend.fleet.hosts import Host
-from backend.fleet.pools import Pool
+from backend.fleet.pools import Pool, command
 from backend.fleet.remote import Ended, Remote
 from backend.jobs.launchers.slurm_answers import (
     SACCT_FIELDS,
@@ -26,13 +26,6 @@ from backend.jobs.launchers.slurm_script import PREFIX
 COMMAND_S = 60.0
 AT_ONCE = 200
 """Numbers of jobs in one command."""
-_ENVIRONMENT = (
-    'who=$(id -un) && exec env -i HOME="$HOME" USER="$who" LOGNAME="$who" SHELL=/bin/sh PATH="$PATH" LC_ALL=C '
-    'SLURM_BITSTR_LEN=0 "$@"'
-)
-"""A job has the environment of its ``sbatch``: this one, so no secret of ours gets into it. ``SQUEUE_*`` and
-``SBATCH_*`` of the login would change what is asked for; ``SLURM_BITSTR_LEN`` is where squeue cuts the numbers of an
-array short."""
 
 
 class SlurmError(RingRiftError):
@@ -58,9 +51,7 @@ class SlurmClient:
         """How often the controller was asked for the state of jobs."""
 
     async def _run(self, program: str, *words: str, stdin: bytes = b"") -> str:
-        conf = [f"SLURM_CONF={self.pool.conf}"] if self.pool.conf else []
-        name = f"{self.pool.bin}/{program}" if self.pool.bin else program
-        argv = ["/bin/sh", "-c", _ENVIRONMENT, "sh", *conf, name, *words]
+        argv = command(self.pool, program, *words)
         done = await self.remote.exec(self.host, argv, stdin=stdin, timeout_s=COMMAND_S)
         if done.code != 0:
             raise SlurmError(complaint(_text(done.stderr), done.code), self.pool.name)
@@ -102,6 +93,9 @@ class SlurmClient:
     async def queue(self) -> dict[tuple[str, int | None], Word]:
         """All jobs of ours that the controller remembers, in one question."""
         self.asked += 1
+        return await self._queue()
+
+    async def _queue(self) -> dict[tuple[str, int | None], Word]:
         words = ("--noheader", "--array", "--states=all", f"--user={await self.user()}", f"--format={SQUEUE_FORMAT}")
         return squeue_words(await self._run("squeue", *words), PREFIX)
 
@@ -124,11 +118,17 @@ class SlurmClient:
             return {}
         return sacct_words(text, PREFIX)
 
-    async def cancel(self, name: str, jobs: Sequence[str]) -> None:
-        """Ends jobs by their numbers, if they have this name: a number may be another's by now."""
-        user = await self.user()
+    async def cancel(self, doomed: Mapping[str, Collection[str]]) -> None:
+        """Ends jobs: their numbers by the names that they must have, for a number may be another's by now.
+
+        The names are looked up here. With ``scancel --name`` beside it, the number of one element that waits would end
+        its whole array (22.05).
+        """
+        words = await self._queue()
+        ours = {(name, word.job) for (name, _), word in words.items() if word.stage != "ended"}
+        jobs = sorted(job for name, some in doomed.items() for job in some if (name, job) in ours)
         for first in range(0, len(jobs), AT_ONCE):
-            await self._run("scancel", f"--user={user}", f"--name={name}", *jobs[first : first + AT_ONCE])
+            await self._run("scancel", *jobs[first : first + AT_ONCE])
 
 
 def _text(data: bytes) -> str:
