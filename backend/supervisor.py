@@ -31,6 +31,7 @@ from backend.jobs.recipes import environment
 from backend.locks import FileLock, is_held, read_owner
 from backend.paths import Paths
 from backend.plans import Plan
+from backend.registry.policy_daemon import PolicyDaemon
 from backend.state.store import StateStore
 
 POLL_S = 0.25
@@ -114,6 +115,7 @@ class Supervisor:
             watch = Watch(self.paths, self.store, connect=lambda: self.roster.pool)
             self.roster.on_loss = watch.lost
             watching = group.create_task(watch.run())
+            policing = group.create_task(PolicyDaemon(self.paths, self.store, wake=self.wake.set).run())
             ready()
             while not self.stop.is_set():
                 pause = 0.0
@@ -134,6 +136,7 @@ class Supervisor:
                     await self._rest(pause)
             beating.cancel()
             watching.cancel()
+            policing.cancel()
             for task in self._tasks:
                 task.cancel()
 
