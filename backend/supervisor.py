@@ -33,6 +33,7 @@ from backend.jobs.recipes import environment
 from backend.locks import FileLock, is_held, read_owner
 from backend.paths import Paths
 from backend.plans import Plan
+from backend.registry.policy_daemon import PolicyDaemon
 from backend.state.store import StateStore
 
 POLL_S = 0.25
@@ -127,6 +128,7 @@ class Supervisor:
             runner = Runner(self.paths, self.store, lambda: self.roster.pool, self.keeper.owner, self.keeper.epoch)
             distributing = group.create_task(runner.run())
             watching_files = group.create_task(Daemons(self.paths, self.store).run())
+            policing = group.create_task(PolicyDaemon(self.paths, self.store, wake=self.wake.set).run())
             ready()
             while not self.stop.is_set():
                 pause = 0.0
@@ -149,6 +151,7 @@ class Supervisor:
             watching.cancel()
             distributing.cancel()
             watching_files.cancel()
+            policing.cancel()
             for task in self._tasks:
                 task.cancel()
 

@@ -139,7 +139,7 @@ class BaseScreen(Screen[None]):
 
     def handler(self, action: Action) -> Callable[[], Awaitable[None] | None] | None:
         """The method that does ``action`` here."""
-        return getattr(self, "do_" + action.name.replace(".", "_"), None)
+        return getattr(self, "do_" + action.name.replace(".", "_").replace("-", "_"), None)
 
     def on_table_moved(self, message: Table.Moved) -> None:
         self.update_chrome()
