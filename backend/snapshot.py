@@ -150,6 +150,39 @@ class ModelRow:
         return f"{self.model_id}:v{self.version}"
 
 
+AlarmState = Literal[
+    "open",  # nobody has dealt with it
+    "acknowledged",  # somebody looked, and left the model in production
+    "closed",  # its model is out of production
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRow:
+    """What the monitor found wrong with a production model.
+
+    Attributes:
+        cause: ``missing``, ``changed``, ``unloadable``, ``drift``, ``serving``, ``crashes`` or ``win rate``.
+        detail: in words, with numbers and intervals.
+        target: label of the model that a rollback goes to; None when none was sound.
+        evidence: what it follows from, as JSON values.
+    """
+
+    id: int
+    config: str
+    model: str
+    sha256: str
+    cause: str
+    detail: str
+    state: AlarmState
+    raised_at: datetime
+    target: str | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+    acked_by: str = ""
+    ack_reason: str = ""
+    acked_at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigRow:
     config: str
@@ -299,4 +332,5 @@ class Snapshot:
     events: tuple[EventRow, ...] = ()
     supervisor: SupervisorRow = SupervisorRow(alive=False)
     needs: tuple[Need, ...] = ()
+    alarms: tuple[AlarmRow, ...] = ()  # those that are open
     hosts: tuple[HostRow, ...] = ()

@@ -29,6 +29,7 @@ from backend.jobs.keeper import Keeper, SupersededError
 from backend.jobs.launchers.roster import Roster
 from backend.jobs.recipes import environment
 from backend.locks import FileLock, is_held, read_owner
+from backend.monitoring.daemon import Monitor
 from backend.paths import Paths
 from backend.plans import Plan
 from backend.state.store import StateStore
@@ -53,6 +54,8 @@ HANDLERS: dict[str, str] = {
     "hosts.probe": "backend.fleet.plans:apply_probe",
     "hosts.reload": "backend.fleet.reload:apply_reload",
     "hosts.undrain": "backend.fleet.plans:apply_undrain",
+    "monitor.ack": "backend.monitoring.plans:apply_ack",
+    "monitor.set": "backend.monitoring.plans:apply_set",
     "registry.archive": "backend.registry.archive:apply_archive",
     "registry.promote": "backend.registry.promotion:apply_promote",
     "registry.reject": "backend.registry.reject:apply_reject",
@@ -62,6 +65,7 @@ HANDLERS: dict[str, str] = {
 """Who carries out an operation: async ``(paths, plan, store) -> result``, which may be called again after a crash."""
 
 GUARDS: dict[str, str] = {
+    "alarm": "backend.monitoring.plans:guard_alarm",
     "host": "backend.fleet.plans:guard_host",
     "hosts": "backend.fleet.reload:guard_hosts",
     "job": "backend.jobs.plans:guard_job",
@@ -111,6 +115,7 @@ class Supervisor:
             watch = Watch(self.paths, self.store, connect=lambda: self.roster.pool)
             self.roster.on_loss = watch.lost
             watching = group.create_task(watch.run())
+            monitoring = group.create_task(Monitor(self.paths, self.store, self.wake.set).run())
             ready()
             while not self.stop.is_set():
                 pause = 0.0
@@ -131,6 +136,7 @@ class Supervisor:
                     await self._rest(pause)
             beating.cancel()
             watching.cancel()
+            monitoring.cancel()
             for task in self._tasks:
                 task.cancel()
 

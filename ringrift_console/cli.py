@@ -23,6 +23,7 @@ _GROUPS = {
     "hosts": "machines: list, show, probe, enrol, bootstrap, drain, undrain, shell",
     "jobs": "jobs: submit, list, show, follow, cancel, retry",
     "audit": "the registry's log of changes: verify",
+    "monitor": "models in production: list, show, ack, rollback, golden, check, status, set",
     "registry": "models: list, info, compare, history, promote, rollback, archive, restore, reject, export",
     "ratings": "Elo: list, history, verify",
     "rules": "the game: replay, bench, play, record",

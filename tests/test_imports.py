@@ -41,6 +41,10 @@ ALLOWED: dict[str, set[str]] = {
         f"backend.registry.{name}": COMMON | {"backend.registry", "backend.state", "backend.evaluation"}
         for name in ("promotion", "history", "policy_facts")  # what judges by match records
     },
+    "backend.monitoring": COMMON
+    | {"backend.monitoring", "backend.registry", "backend.evaluation", "backend.state", "backend.jobs"},
+    "backend.monitoring.chart": {"backend.monitoring.chart", "backend.evaluation.stats"},
+    "backend.monitoring.reconcile": {"backend.monitoring.reconcile"},
     "backend.jobs": COMMON
     | {"backend.jobs", "backend.state", "backend.fleet", "backend.registry", "backend.training", "backend.evaluation"},
     "backend.jobs.agent": set(),
