@@ -174,6 +174,7 @@ def put_away_archived(paths: Paths, label: str, folder: str, reason: str) -> str
     to = archive_place(paths, row, folder)
     if not put_away(paths, row, to, reason):
         return None
+    crash_point("rollback.moved")
     with writing(paths.registry_db) as db:
         set_path(db, row, to)
     return to

@@ -126,6 +126,7 @@ async def apply_rollback(paths: Paths, plan: Plan, store: StateStore) -> dict[st
     done = await settle(paths, store, done, stage="production")
     left, reason = str(plan.params["production"]), str(plan.params["reason"])
     away = await asyncio.to_thread(put_away_archived, paths, left, "low_elo", f"regressed: {reason}")
+    crash_point("rollback.archived")
     return done | ({"archived": away} if away else {})
 
 
