@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from backend.paths import Paths
 from backend.registry.hashing import sha256_file
 from backend.supervisor import ensure_running
 from tests.chaos.test_ssh_supervisor import opened, until
+from tests.jobs.conftest import until as wait_for
 from tests.lab.kept import describe, set_up
 from tests.lab.sshd import Sshd
 
@@ -32,4 +34,5 @@ async def test_files_go_to_a_host_and_come_back_by_their_hash(paths: Paths, make
         assert row.result["collected"] == {"far/out": sha256_file(paths.root / "far" / "out")}
         assert (paths.jobs / f"{name}.1" / "log").read_text() == "ok\n"  # brought here with the outputs
         assert len(await attempt_rows(store, name)) == 1
-        assert not (server.folder / "data" / "work" / await store.owner() / name).exists()
+        work = server.folder / "data" / "work" / await store.owner() / name
+        await asyncio.to_thread(wait_for, lambda: not work.exists(), "the job's folder is removed from the host")

@@ -90,7 +90,7 @@ class BlockTest:
 
         Returns:
             The deciding look, else the last. Its ``llr`` is the log wealth of the bet that is ahead, negative for the
-            bet against ``p1``; the cap counts all games, the repeated ones too.
+            bet against ``p1``, and 0 while both have lost; the cap counts all games, the repeated ones too.
 
         Raises:
             ValueError: a score or the weight is not within [0, 1].
@@ -108,7 +108,7 @@ class BlockTest:
             worse.add(1 - score)
             count += 1
             up, down = weight * better.log_wealth, weight * worse.log_wealth
-            llr = up if up >= down else -down
+            llr = up if up >= max(down, 0.0) else min(-down, 0.0)
             if up >= self.upper or down >= -self.lower:
                 decision = Decision.PASS if up >= self.upper else Decision.FAIL
                 break
