@@ -26,8 +26,9 @@ from backend.fleet.store import host_rows, make_rows
 from backend.jobs.store import job_rows, pipeline_rows
 from backend.paths import Paths
 from backend.reference.listing import all_models
+from backend.registry.alarms import alarms
 from backend.registry.policies import Policies, read_policies
-from backend.snapshot import BUSY, ENDED, ConfigRow, HostRow, JobRow, ModelRow, Need, Snapshot, WinRate
+from backend.snapshot import BUSY, ENDED, AlarmRow, ConfigRow, HostRow, JobRow, ModelRow, Need, Snapshot, WinRate
 from backend.state.store import StateStore
 from backend.thresholds import thresholds
 from backend.training.volume import volume
@@ -46,6 +47,7 @@ async def read_snapshot(paths: Paths) -> Snapshot:
     else:
         rows = await _part(_hosts_of_file(paths), "hosts", trouble)
     models, policies = await _part(_read_models(paths), "registry", trouble) or ((), Policies(()))
+    rung = await _part(asyncio.to_thread(_open_alarms, paths), "alarms", trouble) or ()
     rates = await _part(asyncio.to_thread(win_rates, paths), "match records", trouble) or {}
     models = _with_rates(paths, models, rates)
     base = state or Snapshot(str(paths.root), 0, datetime.now(UTC))
@@ -59,8 +61,19 @@ async def read_snapshot(paths: Paths) -> Snapshot:
         models=models,
         policies=policies.rows,
         hosts=hosts,
-        needs=tuple(trouble) + needs(base, jobs, models, configs, hosts),
+        alarms=rung,
+        needs=tuple(_alarm_need(alarm) for alarm in rung) + tuple(trouble) + needs(base, jobs, models, configs, hosts),
     )
+
+
+def _open_alarms(paths: Paths) -> tuple[AlarmRow, ...]:
+    return tuple(alarm for alarm in alarms(paths) if alarm.state == "open")
+
+
+def _alarm_need(alarm: AlarmRow) -> Need:
+    """An open alarm; on the config's row the key for the rollback holds."""
+    text = f"{alarm.model} in production, alarm {alarm.id}: {alarm.cause}. {alarm.detail}"
+    return Need(text, alarm.config, "pulse", "error")
 
 
 async def _part(work: Awaitable[T], name: str, trouble: list[Need]) -> T | None:

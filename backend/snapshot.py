@@ -172,6 +172,39 @@ class PolicyRow:
         return f"{self.name} {self.config}" if self.config else self.name
 
 
+AlarmState = Literal[
+    "open",  # nobody has dealt with it
+    "acknowledged",  # somebody looked, and left the model in production
+    "closed",  # its model is out of production
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRow:
+    """What the monitor found wrong with a production model.
+
+    Attributes:
+        cause: ``missing``, ``changed``, ``unloadable``, ``drift``, ``serving``, ``crashes`` or ``win rate``.
+        detail: in words, with numbers and intervals.
+        target: label of the model that a rollback goes to; None when none was sound.
+        evidence: what it follows from, as JSON values.
+    """
+
+    id: int
+    config: str
+    model: str
+    sha256: str
+    cause: str
+    detail: str
+    state: AlarmState
+    raised_at: datetime
+    target: str | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+    acked_by: str = ""
+    ack_reason: str = ""
+    acked_at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigRow:
     config: str
@@ -404,6 +437,7 @@ class Snapshot:
     supervisor: SupervisorRow = SupervisorRow(alive=False)
     needs: tuple[Need, ...] = ()
     policies: tuple[PolicyRow, ...] = ()
+    alarms: tuple[AlarmRow, ...] = ()  # those that are open
     hosts: tuple[HostRow, ...] = ()
     transfers: tuple[TransferRow, ...] = ()  # open ones and the newest others, oldest first
     holdings: tuple[HoldingRow, ...] = ()

@@ -31,6 +31,7 @@ from backend.jobs.keeper import Keeper, SupersededError
 from backend.jobs.launchers.roster import Roster
 from backend.jobs.recipes import environment
 from backend.locks import FileLock, is_held, read_owner
+from backend.monitoring.daemon import Monitor
 from backend.paths import Paths
 from backend.plans import Plan
 from backend.registry.policy_daemon import PolicyDaemon
@@ -62,6 +63,8 @@ HANDLERS: dict[str, str] = {
         for name in ("distribute", "pause", "resume", "cancel", "retry", "verify")
     },
     "policies.set": "backend.registry.policies:apply_set",
+    "monitor.ack": "backend.monitoring.plans:apply_ack",
+    "monitor.set": "backend.monitoring.plans:apply_set",
     "registry.archive": "backend.registry.archive:apply_archive",
     "registry.archive-policy": "backend.registry.archival:apply_archival",
     "registry.promote": "backend.registry.promotion:apply_promote",
@@ -74,6 +77,7 @@ HANDLERS: dict[str, str] = {
 GUARDS: dict[str, str] = {
     "adoptions": "backend.reference.adopt:guard_adoptions",
     "file": "backend.distribution.plans:guard_file",
+    "alarm": "backend.monitoring.plans:guard_alarm",
     "host": "backend.fleet.plans:guard_host",
     "hosts": "backend.fleet.reload:guard_hosts",
     "job": "backend.jobs.plans:guard_job",
@@ -129,6 +133,7 @@ class Supervisor:
             distributing = group.create_task(runner.run())
             watching_files = group.create_task(Daemons(self.paths, self.store).run())
             policing = group.create_task(PolicyDaemon(self.paths, self.store, wake=self.wake.set).run())
+            monitoring = group.create_task(Monitor(self.paths, self.store, self.wake.set).run())
             ready()
             while not self.stop.is_set():
                 pause = 0.0
@@ -152,6 +157,7 @@ class Supervisor:
             distributing.cancel()
             watching_files.cancel()
             policing.cancel()
+            monitoring.cancel()
             for task in self._tasks:
                 task.cancel()
 

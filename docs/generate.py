@@ -88,7 +88,7 @@ def keys() -> str:
         "hosts": "Hosts",
         "jobs": "Jobs",
         "log": "Log",
-        "policies": "On the policies (`a` on Pulse)",
+        "policies": "On the policies (`A` on Pulse)",
         "models": "Models",
         "elo": "Elo",
         "transfers": "Transfers",

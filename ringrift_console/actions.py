@@ -13,7 +13,7 @@ from enum import IntEnum
 from importlib import import_module
 from typing import Any, Literal
 
-from backend.snapshot import ENDED, HostRow, JobRow, ModelRow, Snapshot, TransferRow
+from backend.snapshot import ENDED, AlarmRow, HostRow, JobRow, ModelRow, Snapshot, TransferRow
 
 
 class Tier(IntEnum):
@@ -215,6 +215,19 @@ def _can_retry(snapshot: Snapshot, subject: str | None) -> str | None:
 FOREIGN = "it is another installation's; ringrift adopt takes it in"
 
 
+def find_alarm(snapshot: Snapshot, subject: str | None) -> AlarmRow | None:
+    """The open alarm of a number or a config, else the only one there is."""
+    named = [one for one in snapshot.alarms if subject in (str(one.id), one.config)]
+    found = named or (snapshot.alarms if len(snapshot.alarms) == 1 else ())
+    return found[0] if found else None
+
+
+def _needs_alarm(snapshot: Snapshot, subject: str | None) -> str | None:
+    if find_alarm(snapshot, subject):
+        return None
+    return "no alarm is open" if not snapshot.alarms else "put the cursor on one of the configs with an alarm"
+
+
 def _needs_model(snapshot: Snapshot, subject: str | None) -> str | None:
     return None if find_model(snapshot, subject) else "no model is selected"
 
@@ -275,6 +288,7 @@ WAIT = Param("--wait", "stay until it has ended and exit with its outcome", type
 HOST = Param("host", "name in hosts.yaml", metavar="HOST")
 TRANSFER = Param("transfer", "id of a transfer", metavar="ID")
 HOSTS_FILE = Param("--hosts", "hosts file to use; default RINGRIFT_HOSTS, else the root's", type="path", metavar="FILE")
+ALARM = Param("alarm", "number of an alarm", metavar="ALARM")
 MODEL = Param("model", "label, SHA-256 or the start of one", metavar="MODEL")
 REASON = Param("--reason", "why, in words; kept for ever", metavar="TEXT")
 SEED = Param("--seed", "seed of all random choices", type="int", metavar="N")
@@ -284,6 +298,7 @@ _TRAINING = "ringrift_console.verbs.training"
 _JOBS = "ringrift_console.verbs.jobs"
 _HOSTS = "ringrift_console.verbs.hosts"
 _TRANSFERS = "ringrift_console.verbs.transfers"
+_MONITOR = "ringrift_console.verbs.monitor"
 _RATINGS = "ringrift_console.verbs.ratings"
 _REGISTRY = "ringrift_console.verbs.registry"
 _REFERENCE = "ringrift_console.verbs.reference"
@@ -968,7 +983,7 @@ ACTIONS: tuple[Action, ...] = (
         verb=("policies", "list"),
         params=(JSON,),
         run=f"{_POLICIES}:list_policies",
-        key="a",
+        key="A",
         scope="pulse",
     ),
     Action(
@@ -1077,6 +1092,101 @@ ACTIONS: tuple[Action, ...] = (
         verb=("audit", "verify"),
         params=(JSON,),
         run=f"{_REGISTRY}:verify_audit",
+    ),
+    # monitoring
+    Action(
+        "monitor.rollback",
+        "Roll back from a regression alarm: config, target and reason are filled in",
+        "roll back…",
+        verb=("monitor", "rollback"),
+        params=(
+            ALARM,
+            Param("--to", "go back to this model; default the last sound one", metavar="MODEL"),
+            Param("--reason", "why, in words; default what the alarm says", metavar="TEXT"),
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_MONITOR}:rollback",
+        plan="backend.monitoring.plans:plan_alarm_rollback",
+        key="B",
+        scope="pulse",
+        tier=Tier.PLAN,
+        available=_needs_alarm,
+    ),
+    Action(
+        "monitor.ack",
+        "Acknowledge a regression alarm: it was looked at, and the model stays",
+        "acknowledge…",
+        verb=("monitor", "ack"),
+        params=(ALARM, REASON, WAIT, DRY_RUN, JSON),
+        run=f"{_MONITOR}:ack",
+        plan="backend.monitoring.plans:plan_ack",
+        key="a",
+        scope="pulse",
+        tier=Tier.PLAN,
+        available=_needs_alarm,
+    ),
+    Action(
+        "monitor.set",
+        "Switch background matches and hourly checks of production models on or off",
+        "monitor…",
+        verb=("monitor", "set"),
+        params=(
+            Param("mode", "on or off", choices=("on", "off"), metavar="MODE"),
+            Param("--games-per-day", "background games a config and day", type="int", metavar="N"),
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_MONITOR}:set_mode",
+        plan="backend.monitoring.plans:plan_set",
+        tier=Tier.PLAN,
+    ),
+    Action(
+        "monitor.list",
+        "Alarms about production models, newest first",
+        verb=("monitor", "list"),
+        params=(
+            Param("--config", "only this config", metavar="KEY"),
+            Param("--all", "those that are acknowledged or closed too", type="flag"),
+            JSON,
+        ),
+        run=f"{_MONITOR}:list_alarms",
+    ),
+    Action(
+        "monitor.show",
+        "Everything known of one alarm",
+        verb=("monitor", "show"),
+        params=(ALARM, JSON),
+        run=f"{_MONITOR}:show",
+    ),
+    Action(
+        "monitor.status",
+        "What is watched: mode, last look, golden positions and chart of every production model",
+        verb=("monitor", "status"),
+        params=(JSON,),
+        run=f"{_MONITOR}:status",
+    ),
+    Action(
+        "monitor.golden",
+        "Compare production models with their fingerprints on the golden positions",
+        verb=("monitor", "golden"),
+        params=(
+            Param(
+                "model", "label, SHA-256 or the start of one; none means all in production", repeat="*", metavar="MODEL"
+            ),
+            Param("--config", "only this config", metavar="KEY"),
+            JSON,
+        ),
+        run=f"{_MONITOR}:golden",
+    ),
+    Action(
+        "monitor.check",
+        "Look at production models now, as the monitor does every hour, and raise alarms",
+        verb=("monitor", "check"),
+        params=(Param("--config", "only this config", metavar="KEY"), JSON),
+        run=f"{_MONITOR}:check",
     ),
     # ratings
     Action(

@@ -24,6 +24,7 @@ _GROUPS = {
     "jobs": "jobs: submit, list, show, follow, cancel, retry",
     "audit": "the registry's log of changes: verify",
     "policies": "what is done without being asked: list, set",
+    "monitor": "models in production: list, show, ack, rollback, golden, check, status, set",
     "registry": "models: list, info, compare, history, promote, rollback, archive, restore, reject, export",
     "ratings": "Elo: list, history, verify",
     "rules": "the game: replay, bench, play, record",

@@ -9,6 +9,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
 from backend.snapshot import ConfigRow, EventRow, JobRow, Need, Snapshot
+from ringrift_console.actions import BY_NAME, find_alarm
 from ringrift_console.widgets.line import Bar, Span
 from ringrift_console.widgets.table import Column, Table
 from screens.base import BaseScreen
@@ -77,7 +78,13 @@ class PulseScreen(BaseScreen):
 
     @property
     def subject(self) -> str | None:
-        current = self.configs.current if self.is_mounted else None
+        """The config under the cursor, or the one that the need under the cursor is about."""
+        if not self.is_mounted:
+            return None
+        need = self.table.current if self.table is not None and self.table.id == "needs" else None
+        if isinstance(need, Need) and need.screen == "pulse":
+            return need.subject
+        current = self.configs.current
         return current.config if current else None
 
     # Columns
@@ -182,6 +189,18 @@ class PulseScreen(BaseScreen):
         from screens.policies import PoliciesScreen
 
         self.app.push_screen(PoliciesScreen())
+
+    def do_monitor_rollback(self) -> None:
+        self._answer_alarm("monitor.rollback")
+
+    def do_monitor_ack(self) -> None:
+        self._answer_alarm("monitor.ack")
+
+    def _answer_alarm(self, name: str) -> None:
+        """Plans for the alarm of the config under the cursor, or for the only one that is open."""
+        alarm = find_alarm(self.app.snapshot, self.subject)
+        if alarm is not None:
+            self.app.ask(BY_NAME[name], alarm.config, {"alarm": str(alarm.id)})
 
     async def do_open(self) -> None:
         """Enter: a config filters the jobs, a need or a job leads to its row."""

@@ -44,6 +44,10 @@ ALLOWED: dict[str, set[str]] = {
     "backend.reference": COMMON
     | {"backend.reference", "backend.registry", "backend.evaluation", "backend.training", "backend.state"},
     **{f"backend.reference.{name}": {"backend.configs", "backend.reference"} for name in ("names", "findings")},
+    "backend.monitoring": COMMON
+    | {"backend.monitoring", "backend.registry", "backend.evaluation", "backend.state", "backend.jobs"},
+    "backend.monitoring.chart": {"backend.monitoring.chart", "backend.evaluation.stats"},
+    "backend.monitoring.reconcile": {"backend.monitoring.reconcile"},
     "backend.jobs": COMMON
     | {"backend.jobs", "backend.state", "backend.fleet", "backend.registry", "backend.training", "backend.evaluation"},
     "backend.jobs.agent": set(),

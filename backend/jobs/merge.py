@@ -66,8 +66,9 @@ def merge_dataset(paths: Paths, config: str, params: Params, folder: Path, repor
 
 def merge_model(paths: Paths, config: str, params: Params, folder: Path, reported: Mapping[str, Any]) -> Result:
     """Puts a checkpoint in its place and registers it, once it has been loaded without trusting it."""
+    from backend.evaluation.golden.check import check_model
     from backend.registry.hashing import write_sidecar
-    from backend.registry.store import register
+    from backend.registry.store import find, register
     from backend.training.checkpoint import load_model
     from backend.training.register import candidate_of_file
 
@@ -78,6 +79,10 @@ def merge_model(paths: Paths, config: str, params: Params, folder: Path, reporte
     write_sidecar(target, loaded.sha256)
     accuracies = (reported.get("val_policy_accuracy"), reported.get("val_value_accuracy"))
     done = register(paths, candidate_of_file(target, loaded.metadata, *accuracies))
+    try:  # the monitor makes up for what fails here
+        check_model(paths, find(paths, done.label))
+    except RingRiftError as error:
+        sys.stderr.write(f"no fingerprint was kept of {done.label}: {error.line()}\n")
     return dict(reported) | {
         "model_id": done.model_id, "version": done.version, "label": done.label, "registered_path": str(done.path),
         "path": str(target), "sha256": loaded.sha256,

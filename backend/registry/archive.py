@@ -187,6 +187,7 @@ def put_away_archived(paths: Paths, label: str, folder: str, reason: str, *, to:
     to = to or archive_place(paths, row, folder)
     if not put_away(paths, row, to, reason, rating_note(paths, row)):
         return None
+    crash_point("rollback.moved")
     with writing(paths.registry_db) as db:
         set_path(db, row, to)
     return to

@@ -96,7 +96,12 @@ def production_on(history: Sequence[Move], at: datetime) -> Move | None:
 
 
 def previous_of(history: Sequence[Move], now: str) -> str | None:
-    """The model that was last in production besides ``now`` and was not left behind by a rollback.
+    """The model that was last in production besides ``now`` and was not left behind by a rollback."""
+    return next(iter(earlier(history, now)), None)
+
+
+def earlier(history: Sequence[Move], now: str) -> tuple[str, ...]:
+    """Models that were in production besides ``now`` and were not left behind by a rollback, the last one first.
 
     A rollback leaves behind everything that came after its target; a model that is promoted again counts as sound.
     """
@@ -108,7 +113,7 @@ def previous_of(history: Sequence[Move], now: str) -> str | None:
         regressed.discard(move.after)
     found = [move.after for move in reversed(history)]
     found += [history[0].before] if history and history[0].before else []  # what was there before our first move
-    return next((label for label in found if label != now and label not in regressed), None)
+    return tuple(label for label in dict.fromkeys(found) if label != now and label not in regressed)
 
 
 def move(

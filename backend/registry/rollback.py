@@ -19,10 +19,12 @@ from backend.registry import pointers
 from backend.registry.archive import archive_place, put_away_archived
 from backend.registry.changes import Author, Decision
 from backend.registry.deployment import check_source, production_file
+from backend.registry.health import Health, rollback_targets
 from backend.registry.promotion import production_text, settle
 from backend.registry.schema import reading
 from backend.registry.store import find
 from backend.registry.switch import Ground, Planned, switch, was_done
+from backend.snapshot import ModelRow
 
 if TYPE_CHECKING:
     from backend.state.store import StateStore
@@ -32,10 +34,11 @@ async def plan_rollback(paths: Paths, *, config: str, to: str | None = None, rea
     """What a rollback will do.
 
     Args:
-        to: the model to go back to; by default the last one in production that no rollback has left behind.
+        to: the model to go back to; by default the last one in production that no rollback has left behind, that is
+            not rejected, whose file is what was registered and whose golden positions were sound when last compared.
 
     Raises:
-        NotFoundError: nothing is in production, there is nothing to go back to, or its file is missing.
+        NotFoundError: nothing is in production, there is nothing sound to go back to, or its file is missing.
         UsageError: no such config or model.
         RefusedError: the model was never in production, or is now.
         UnverifiedError: its file is not the one that was registered.
@@ -50,11 +53,7 @@ def _plan(paths: Paths, config: str, to: str | None, reason: str | None) -> Plan
         history = pointers.moves(db, key) if db is not None else ()
     if pointer.label is None:
         raise NotFoundError("nothing is in production", where=key)
-    target = find(paths, to) if to else find(paths, pointer.previous) if pointer.previous else None
-    if target is None:
-        raise NotFoundError(
-            "there is no earlier production model to go back to", where=key, hint="promote another model instead"
-        )
+    target, passed = (find(paths, to), ()) if to else _recommended(paths, key)
     if target.label == pointer.label:
         raise RefusedError("it is in production now", where=target.label)
     been = {move.after for move in history} | {move.before for move in history}
@@ -90,9 +89,26 @@ def _plan(paths: Paths, config: str, to: str | None, reason: str | None) -> Plan
              *(("--reason", reason) if reason else ())]
         ),
         undo=f"ringrift registry rollback --config {key} --to {pointer.label}",
+        warnings=tuple(f"{one.row.label} is passed over: {one.why}" for one in passed),
         guard={f"model {target.label}": target.stage, f"production {key}": production_text(ground)},
         typed=key,
     )  # fmt: skip
+
+
+def _recommended(paths: Paths, config: str) -> tuple[ModelRow, tuple[Health, ...]]:
+    """The model to go back to, and those passed over."""
+    unfit, sound = rollback_targets(paths, config)
+    if sound is not None:
+        return sound.row, unfit
+    hint = "promote another model instead"
+    if not unfit:
+        raise NotFoundError("there is no earlier production model to go back to", where=config, hint=hint)
+    first = unfit[0]
+    raise NotFoundError(
+        f"no earlier production model is sound; {first.row.label}: {first.why}",
+        where=config,
+        hint=f"restore it, or {hint}",
+    )
 
 
 async def apply_rollback(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:
@@ -110,6 +126,7 @@ async def apply_rollback(paths: Paths, plan: Plan, store: StateStore) -> dict[st
     done = await settle(paths, store, done, stage="production")
     left, reason = str(plan.params["production"]), str(plan.params["reason"])
     away = await asyncio.to_thread(put_away_archived, paths, left, "low_elo", f"regressed: {reason}")
+    crash_point("rollback.archived")
     return done | ({"archived": away} if away else {})
 
 

@@ -95,6 +95,23 @@ _DDL = (
     """CREATE TABLE IF NOT EXISTS policies (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, operation TEXT NOT NULL UNIQUE, at TEXT NOT NULL, by TEXT NOT NULL,
         name TEXT NOT NULL, config TEXT NOT NULL, mode TEXT NOT NULL, reason TEXT NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS golden_fingerprints (
+        sha256 TEXT NOT NULL, suite TEXT NOT NULL, model TEXT NOT NULL, config TEXT NOT NULL, outputs TEXT NOT NULL,
+        made_at TEXT NOT NULL, PRIMARY KEY (sha256, suite)) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS golden_checks (
+        sha256 TEXT PRIMARY KEY, model TEXT NOT NULL, config TEXT NOT NULL, outcome TEXT NOT NULL, drift REAL,
+        detail TEXT NOT NULL, at TEXT NOT NULL, sound_at TEXT) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS monitor_checks (
+        config TEXT PRIMARY KEY, revision INTEGER NOT NULL, sha256 TEXT NOT NULL, since INTEGER NOT NULL,
+        seq INTEGER NOT NULL, at REAL NOT NULL, state TEXT NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS monitor_mode (
+        one INTEGER PRIMARY KEY CHECK (one = 1), mode TEXT NOT NULL, games_per_day INTEGER NOT NULL, by TEXT NOT NULL,
+        at TEXT NOT NULL, operation TEXT NOT NULL)""",
+    """CREATE TABLE IF NOT EXISTS alarms (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, config TEXT NOT NULL, model TEXT NOT NULL, sha256 TEXT NOT NULL,
+        cause TEXT NOT NULL, detail TEXT NOT NULL, evidence TEXT NOT NULL, target TEXT, raised_at TEXT NOT NULL,
+        acked_at TEXT, acked_by TEXT, ack_reason TEXT, ack_operation TEXT)""",
+    "CREATE UNIQUE INDEX IF NOT EXISTS one_open_alarm ON alarms(sha256, cause) WHERE acked_at IS NULL",
     *(
         f"CREATE TRIGGER IF NOT EXISTS {table}_never_{what.lower()} BEFORE {what} ON {table}"
         f" BEGIN SELECT RAISE(ABORT, '{table}: rows are only ever added'); END"

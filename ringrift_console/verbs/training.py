@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from backend.errors import Exit, UsageError
+from backend.errors import Exit, RingRiftError, UsageError
 from backend.paths import Paths
 from backend.progress import Progress
 from backend.text import plain
@@ -116,9 +116,21 @@ def train(args: argparse.Namespace, paths: Paths) -> int:
     return Exit.DONE
 
 
+def _fingerprint(paths: Paths, label: str) -> None:
+    """Keeps what the new model says about the golden positions; the monitor makes up for what fails here."""
+    from backend.evaluation.golden.check import check_model
+    from backend.registry.store import find
+
+    try:
+        check_model(paths, find(paths, label))
+    except RingRiftError as error:
+        sys.stderr.write(f"no fingerprint was kept of {label}: {error.line()}\n")
+
+
 async def _register(paths: Paths, candidate: Any) -> dict[str, Any]:
     from backend.registry.store import Registry
 
     registry = await Registry.open(paths)
     done = await registry.register(candidate)
+    await asyncio.to_thread(_fingerprint, paths, done.label)
     return {"model_id": done.model_id, "version": done.version, "label": done.label, "registered_path": str(done.path)}

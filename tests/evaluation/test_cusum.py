@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from backend.evaluation.stats.cusum import Cusum
+from backend.evaluation.stats.cusum import Cusum, tuned
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,52 @@ def test_impossible_charts_are_refused(arguments: tuple[float, ...]) -> None:
         Cusum(*arguments)
     with pytest.raises(ValueError):
         Cusum(0.6, 0.5).run_length(1.0)
+
+
+@pytest.mark.parametrize(
+    ("p0", "p1", "size", "h", "false_alarm", "detection", "sudden"),
+    [
+        # As docs/monitoring.md has them; the last column is a fall by 25 points.
+        (0.65, 0.55, 2, 5.07, 10_227, 207, 61),
+        (0.90, 0.80, 2, 5.52, 10_159, 112, 35),
+        (0.43, 0.33, 3, 5.02, 10_150, 211, 61),
+        (0.33, 0.23, 4, 5.08, 10_121, 190, 53),
+    ],
+)
+def test_a_chart_is_tuned_to_one_false_alarm_in_ten_thousand_games(
+    p0: float, p1: float, size: int, h: float, false_alarm: float, detection: float, sudden: float
+) -> None:
+    chart = tuned(p0, p1, size, 10_000.0)
+    assert chart == Cusum(p0, p1, h)
+    found = (chart.run_length(p0, size), chart.run_length(p1, size), chart.run_length(p0 - 0.25, size))
+    assert found == pytest.approx((false_alarm, detection, sudden), rel=0.01)
+    assert Cusum(p0, p1, h - 0.02).run_length(p0, size) < 10_000 <= found[0]
+    assert chart.run_length_whole(p0, size) < found[0]
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_simulated_charts_that_are_read_after_whole_blocks_ring_after_as_many_games(size: int) -> None:
+    chart, random = Cusum(0.45, 0.35, 3), np.random.Generator(np.random.PCG64(size))
+    for whole in (False, True):
+        lengths = []
+        for _ in range(2000):
+            total, games = 0.0, 0
+            while not chart.alarm(total):
+                won = size * int(random.random() < 0.4) if whole else int(random.binomial(size, 0.4))
+                total = chart.after_block(total, won, size)
+                games += size
+            lengths.append(games)
+        exact = chart.run_length_whole(0.4, size) if whole else chart.run_length(0.4, size)
+        assert np.mean(lengths) == pytest.approx(exact, abs=4 * np.std(lengths) / math.sqrt(2000))
+
+
+def test_a_block_is_read_as_its_games_together() -> None:
+    chart = Cusum(0.65, 0.55)
+    assert chart.after_block(1.0, 0, 2) == pytest.approx(chart.after(chart.after(1.0, False), False))
+    assert chart.after_block(0.1, 2, 2) == 0 and chart.run_length(0.6, 1) == chart.run_length(0.6)
+    with pytest.raises(ValueError):
+        chart.after_block(0.0, 3, 2)
+    with pytest.raises(ValueError):
+        chart.run_length(0.5, 0)
+    with pytest.raises(ValueError):
+        chart.run_length_whole(1.0, 2)

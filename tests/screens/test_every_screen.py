@@ -49,7 +49,7 @@ SCREENS = {
     "delivery": (["6", "tab", "j", "enter"], "birch-1", ["a GPU host", "20.0 MB of 80.0 MB"]),
     "help": (["question_mark"], "Pulse", ["Keys and actions", "pipeline"]),
     "palette": (["ctrl+p"], "Pulse", ["Actions and objects", "hex8_2p"]),
-    "policies": (["a"], "Policies", ["archival", "dry-run", "all configs", "hex8_2p", "bob@pts/1", "try it"]),
+    "policies": (["A"], "Policies", ["archival", "dry-run", "all configs", "hex8_2p", "bob@pts/1", "try it"]),
     "form": (["p"], "Pulse", ["gauntlet games", "show the plan"]),
 }
 HOSTILE = "[/x] [b [red]\x1b]0;evil\x07\x1b[2J\u202eabc\r\n\x00\ud800"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 _REST = 1e-15  # probability of an excursion that is not followed further
 
@@ -46,30 +47,81 @@ class Cusum:
     def alarm(self, total: float) -> bool:
         return total >= self.h
 
-    def run_length(self, rate: float) -> float:
-        """Mean games from S = 0 to the alarm when the true win rate is ``rate``.
+    def after_block(self, total: float, wins: int, games: int) -> float:
+        """The sum after a block of games, of which it is not asked which came first.
 
-        Exact: the games from one visit of 0 to the next are independent cycles, so the mean is that of a cycle's
-        length over the probability that a cycle ends in the alarm. Within a cycle the state is (games, losses) and
-        few sums lie between 0 and h, so all paths are followed until 1e-15 of them are left.
+        A block is one opening from every seat: only whole blocks make a fair sample, so the chart is read after each.
 
         Raises:
-            ValueError: ``rate`` is not within [0, 1).
+            ValueError: ``wins`` is not within 0..``games``.
+        """
+        if not 0 <= wins <= games:
+            raise ValueError(f"{wins} wins of {games} games")
+        return max(0.0, total + wins * self.win_step + (games - wins) * self.loss_step)
+
+    def run_length(self, rate: float, size: int = 1) -> float:
+        """Mean games from S = 0 to the alarm when the true win rate is ``rate`` and the chart is read every ``size``.
+
+        Exact for independent games: the blocks from one visit of 0 to the next are independent cycles, so the mean is
+        that of a cycle's length over the probability that a cycle ends in the alarm. Within a cycle the state is
+        (blocks, losses) and few sums lie between 0 and h, so all paths are followed until 1e-15 of them are left.
+
+        Raises:
+            ValueError: ``rate`` is not within [0, 1), or ``size`` is less than 1.
         """
         if not 0 <= rate < 1:
             raise ValueError(f"rate {rate}")
+        if size < 1:
+            raise ValueError(f"blocks of {size} games")
+        shares = [math.comb(size, lost) * (1 - rate) ** lost * rate ** (size - lost) for lost in range(size + 1)]
+        return self._run_length(shares)
+
+    def run_length_whole(self, rate: float, size: int) -> float:
+        """The same when each block is won or lost whole: the most that games of one opening can hang together.
+
+        Raises:
+            ValueError: as :meth:`run_length`.
+        """
+        if not 0 <= rate < 1 or size < 1:
+            raise ValueError(f"rate {rate}, blocks of {size} games")
+        return self._run_length([rate, *[0.0] * (size - 1), 1 - rate])
+
+    def _run_length(self, shares: list[float]) -> float:
+        """Mean games to the alarm; ``shares[k]`` is the probability that a block loses k of its games."""
+        size = len(shares) - 1
         length = alarm = 0.0
         games, states = 0, {0: 1.0}
         while (rest := math.fsum(states.values())) > _REST:
-            length += rest
-            games += 1
+            length += rest * size
+            games += size
             following: dict[int, float] = {}
             for losses, weight in states.items():
-                for lost, share in ((losses, weight * rate), (losses + 1, weight * (1 - rate))):
+                for more, share in enumerate(shares):
+                    if not share:
+                        continue
+                    lost = losses + more
                     total = lost * self.loss_step + (games - lost) * self.win_step
                     if self.alarm(total):
-                        alarm += share
+                        alarm += weight * share
                     elif total > 0:
-                        following[lost] = following.get(lost, 0.0) + share
+                        following[lost] = following.get(lost, 0.0) + weight * share
             states = following
         return length / alarm
+
+
+@cache
+def tuned(p0: float, p1: float, size: int, games: float) -> Cusum:
+    """The chart with the lowest threshold, to a hundredth, that rings by mistake once in ``games`` games at most.
+
+    Bisection over :meth:`Cusum.run_length` at ``p0``; both are monotone in h.
+    """
+    low, high = 0.01, 1.0
+    while Cusum(p0, p1, high).run_length(p0, size) < games:
+        low, high = high, high * 2
+    while high - low > 0.01:
+        middle = (low + high) / 2
+        if Cusum(p0, p1, middle).run_length(p0, size) < games:
+            low = middle
+        else:
+            high = middle
+    return Cusum(p0, p1, math.ceil(high * 100) / 100)
