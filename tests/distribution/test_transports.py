@@ -15,10 +15,11 @@ import pytest
 from backend.distribution.reasons import Reason
 from backend.distribution.transports.base import Delivery, Payload, Transport
 from backend.distribution.transports.stream import StreamTransport, ranges
+from backend.distribution.transports.torrent import TorrentTransport
 from tests.distribution.conftest import FACTS, PATIENCE_S, Cluster
 
 MakeCluster = Callable[..., Awaitable[Cluster]]
-TRANSPORTS: dict[str, Callable[[], Transport]] = {"stream": StreamTransport}
+TRANSPORTS: dict[str, Callable[[], Transport]] = {"stream": StreamTransport, "torrent": TorrentTransport}
 
 
 @pytest.fixture(params=sorted(TRANSPORTS))
