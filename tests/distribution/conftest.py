@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from tests.lab.sshd import Sshd
 OWNER = "root-test"
 QUICK = Limits(connect_s=5, login_s=10, keepalive_s=1, keepalive_count=3, backoff_s=0.02, backoff_max_s=0.1)
 PATIENCE_S = 90.0
-FACTS = {"tools": {"rsync": "/usr/bin/rsync", "aria2c": "/usr/bin/aria2c"}}
+FACTS = {"tools": {"rsync": "/usr/bin/rsync", "aria2c": "/usr/bin/aria2c"}, "python": sys.executable}
 
 
 def some_bytes(count: int, seed: str = "") -> bytes:

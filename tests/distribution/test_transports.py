@@ -17,6 +17,7 @@ from backend.distribution.transports.aria2 import Aria2
 from backend.distribution.transports.base import Delivery, Payload, Transport
 from backend.distribution.transports.rsync import RsyncTransport, explain, progress
 from backend.distribution.transports.stream import StreamTransport, ranges
+from backend.distribution.transports.torrent import TorrentTransport
 from tests.distribution.conftest import FACTS, PATIENCE_S, Cluster
 from tests.distribution.programs import no_aria2
 
@@ -25,6 +26,7 @@ TRANSPORTS: dict[str, Callable[[], Transport]] = {
     "aria2": Aria2,
     "rsync": RsyncTransport,
     "stream": StreamTransport,
+    "torrent": TorrentTransport,
 }
 
 

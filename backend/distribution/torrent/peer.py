@@ -53,6 +53,8 @@ SETTINGS: dict[str, Any] = {
     "enable_outgoing_utp": False, "enable_incoming_utp": False, "mixed_mode_algorithm": 0,
     # the port that was asked for, or an error; never another one that nobody knows of
     "listen_system_port_fallback": False, "max_retry_port_bind": 0,
+    # when any interface changes it would listen anew, on other ports than the ones that were told
+    "enable_ip_notifier": False,
     "connections_limit": 800, "connection_speed": 500, "torrent_connect_boost": 255, "smooth_connects": False,
     # a peer that did not listen yet is dialled again after (failures + 1) times this, by default a minute
     "min_reconnect_time": 1, "max_failcount": 50,
@@ -82,8 +84,11 @@ class Refused(Exception):
         self.reason, self.detail = reason, detail
 
 
-def check_folder(folder: str, leaf: str) -> None:
-    """The place is a folder of ours that nobody else can write to, and the leaf is no link to elsewhere."""
+def check_folder(folder: str, leaf: str, size: int) -> None:
+    """The place is a folder of ours that nobody else can write to, and the leaf is no link to elsewhere.
+
+    A file that is too long is cut, which the engine would not do.
+    """
     about = os.lstat(folder)
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o022:
         raise Refused("unsafe_path", f"{folder} is not a private folder of this user")
@@ -95,6 +100,10 @@ def check_folder(folder: str, leaf: str) -> None:
         return
     if not stat.S_ISREG(about.st_mode) or about.st_uid != os.getuid():
         raise Refused("unsafe_path", f"{leaf} is there and is no file of this user")
+    if about.st_size > size:
+        descriptor = os.open(os.path.join(folder, leaf), os.O_WRONLY | os.O_NOFOLLOW)
+        os.ftruncate(descriptor, size)
+        os.close(descriptor)
 
 
 def check_torrent(torrent: Any, size: int) -> None:
@@ -169,7 +178,9 @@ class Seat:
         if not order["seed"]:
             mask |= lt.alert_category.peer  # who was banned for bad bytes
         where = f"{order['listen']}:0" + ("s" if self.tls else "")
-        settings = {"listen_interfaces": where, "alert_mask": mask, "user_agent": order["name"]}
+        settings: dict[str, Any] = {"listen_interfaces": where, "alert_mask": mask, "user_agent": order["name"]}
+        if order["seed"]:
+            settings |= {"connection_speed": 0, "torrent_connect_boost": 0}  # it is dialled, and dials nobody
         if order["listen"] != ANYWHERE:
             settings["outgoing_interfaces"] = order["listen"]
         self.session = lt.session(SETTINGS | settings)
@@ -436,7 +447,7 @@ def main() -> int:
         if tuple(int(part) for part in lt.__version__.split(".")[:2]) < LEAST:
             raise Refused("no_libtorrent", f"libtorrent {lt.__version__} is too old")
         if not order["seed"]:
-            check_folder(order["folder"], order["leaf"])
+            check_folder(order["folder"], order["leaf"], order["size"])
             lock = take_over(order["folder"])
         os.set_blocking(1, False)
         asyncio.run(serve(lt, order))

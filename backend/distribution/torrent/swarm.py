@@ -100,6 +100,7 @@ class Swarm:
         self._ports: list[int] = []
         self._given: list[int] = []
         self._given_before = 0
+        self._had = 0
         self._head_use = HeadUse()
         self._shared: dict[int, list[str]] = {}
         self._graph = Graph(())
@@ -119,7 +120,9 @@ class Swarm:
         return self._ended | {name: place.observation for name, place in self._places.items()}
 
     def head(self) -> HeadUse:
-        return self._head_use
+        """The seeder's own count is up to a second old; what nobody had and somebody has must have left the head."""
+        least = max(0, self.payload.size - self._had) if any(one.complete for one in self.observe().values()) else 0
+        return replace(self._head_use, sent=max(self._head_use.sent, least))
 
     @property
     def graph(self) -> Graph:
@@ -170,6 +173,7 @@ class Swarm:
         place = Place(target, str(address or target.host.name).rpartition("@")[2])
         place.alone = bool(settings.get("nat_blocked"))
         place.observation = Observation(target.name, have=_have(self.payload, target.good))
+        self._had += place.observation.have
         self._places[target.name] = place
 
     async def _leave(self, hosts: Collection[str]) -> None:

@@ -12,6 +12,8 @@ from backend.distribution.transports.base import Means, Transport
 from backend.fleet.hosts import Host
 
 REFERENCES: dict[str, str] = {
+    "torrent": "backend.distribution.transports.torrent:TorrentTransport",
+    "aria2": "backend.distribution.transports.aria2:Aria2",
     "rsync": "backend.distribution.transports.rsync:RsyncTransport",
     "stream": "backend.distribution.transports.stream:StreamTransport",
 }
