@@ -698,6 +698,7 @@ ACTIONS: tuple[Action, ...] = (
             Param("what", "label or SHA-256 of a model, or a file", metavar="MODEL|FILE"),
             Param("--hosts", "names in hosts.yaml with commas; default all in use", metavar="NAMES"),
             Param("--transport", "use only this one", metavar="NAME"),
+            Param("--limit", "Mbit/s of this machine's uplink that it may take", type="float", metavar="MBIT"),
             WAIT,
             DRY_RUN,
             JSON,

@@ -188,7 +188,8 @@ async def save(
         )
         assert row is not None
         history = json.loads(row["history"])
-        if after.failure is not None and after.failure != before.failure:
+        again = after.failure == before.failure and after.state is State.BLOCKED  # a look that found the same
+        if after.failure is not None and after.failure is not before.failure and not again:
             history = [*history, [now, before.transport, after.failure.line()]][-HISTORY:]
         elif after.state is not before.state and after.state in (State.FETCHING, State.PUBLISHED):
             history = [*history, [now, after.transport, str(after.state)]][-HISTORY:]

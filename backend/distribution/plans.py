@@ -35,14 +35,16 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._+@-]")
 
 
 async def plan_distribute(
-    paths: Paths, *, what: str, hosts: str | Sequence[str] | None = None, transport: str | None = None
-) -> Plan:
+    paths: Paths, *, what: str, hosts: str | Sequence[str] | None = None, transport: str | None = None,
+    limit: float | None = None,
+) -> Plan:  # fmt: skip
     """What bringing a model or a file to hosts will do: who gets it, in which order, by which way, how long it takes.
 
     Args:
         what: label or SHA-256 of a registered model, or a file.
         hosts: names, as a list or with commas; all that are in use by default.
         transport: the only one to use.
+        limit: Mbit/s of this machine's uplink that it may take.
 
     Raises:
         NotFoundError: there is no such model or file, or no such host.
@@ -51,6 +53,8 @@ async def plan_distribute(
         RefusedError: no host can get it.
         ResourceError: no host has room for it.
     """
+    if limit is not None and not 0 < limit < 1e6:
+        raise UsageError("a limit is a number of Mbit/s above 0", where=f"{limit:g}")
     model, path = await asyncio.to_thread(_source, paths, what)
     kind = kind_of(path)
     sha256 = await asyncio.to_thread(validate, path, kind) if model is None else model.sha256
@@ -62,6 +66,7 @@ async def plan_distribute(
     words = ["ringrift", "distribute", what]
     words += ["--hosts", ",".join(named)] if named else []
     words += ["--transport", transport] if transport else []
+    words += ["--limit", f"{limit:g}"] if limit else []
     live = await _live(paths, name)
     changes = tuple(
         Change(f"{host}: {name}", "live already" if live.get(host) == sha256 else live.get(host, "")[:12], sha256[:12])
@@ -73,6 +78,7 @@ async def plan_distribute(
         params={
             "path": str(path), "sha256": sha256, "size": size, "kind": kind, "name": name,
             "model": model.label if model else None, "cause": "distribute",
+            "budget": {"head_up": limit * 1e6 / 8} if limit else {},
             "hosts": [[host, list(routes), wave] for host, routes, wave in chosen],
         },
         changes=changes,
@@ -268,7 +274,7 @@ async def apply_distribute(paths: Paths, plan: Plan, store: StateStore) -> dict[
         plan.title, str(params["cause"]), str(params["name"]), str(params["path"]), str(params["sha256"]),
         int(params["size"]), str(params["kind"]),
         tuple((str(host), tuple(routes), int(wave)) for host, routes, wave in params["hosts"]),
-        params.get("model"), by=await store.operator(),
+        params.get("model"), params.get("budget", {}), by=await store.operator(),
     )  # fmt: skip
     return {"transfer": await ledger.create(store, wanted, store.own_operation())}
 

@@ -23,7 +23,7 @@ POLL_S = 0.2
 
 def distribute(args: argparse.Namespace, paths: Paths) -> int:
     """Brings a model or a file to hosts; with ``--wait`` until every host has it or will not get it."""
-    plan = plans.plan_distribute(paths, what=args.what, hosts=args.hosts, transport=args.transport)
+    plan = plans.plan_distribute(paths, what=args.what, hosts=args.hosts, transport=args.transport, limit=args.limit)
     return carry_out(args, paths, plan, after=_wait)
 
 

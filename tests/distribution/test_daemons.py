@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from backend.configs import parse_config
 from backend.distribution import plans
 from backend.distribution.daemons import Daemons
 from backend.distribution.policy import Policy, read_policy
@@ -17,8 +18,12 @@ from backend.distribution.rows import transfer_rows
 from backend.distribution.runner import Runner
 from backend.errors import SettingsError
 from backend.fleet.hosts import load_hosts
+from backend.overview import read_snapshot
 from backend.paths import Paths
 from backend.registry.hashing import sha256_file
+from backend.registry.promotion import apply_promote, plan_promote
+from backend.registry.rollback import apply_rollback, plan_rollback
+from backend.registry.store import Candidate, find, register
 from backend.snapshot import TransferRow
 from backend.state.store import StateStore
 from tests.distribution.conftest import Cluster
@@ -127,3 +132,39 @@ def test_the_policy_of_a_root(tmp_path: Path) -> None:
         (tmp_path / "distribution.toml").write_text(text)
         with pytest.raises(SettingsError):
             read_policy(tmp_path)
+
+
+async def test_a_promotion_ends_live_on_every_host_and_a_rollback_from_their_kept_copies(
+    make_cluster: MakeCluster, paths: Paths
+) -> None:
+    cluster = await make_cluster(2)
+    describe(cluster)
+    async with await StateStore.open(paths) as store:
+        labels = []
+        for n in (1, 2):
+            file = paths.root / f"new{n}.pth"
+            torch.save({"w": torch.full((3,), float(n))}, file)
+            label = register(paths, Candidate(file=file, config=parse_config("hex8_2p"))).label
+            labels.append(label)
+            for to in ("staging", "production"):
+                plan = await plan_promote(paths, model=label, stage=to, override="for the test")
+                operation = store.bound(await store.submit(plan))
+                await apply_promote(paths, plan, operation)
+                await store.end_operation(operation.own_operation(), "done")
+            await Daemons(paths, store).tick()
+            (row,) = await carried_out(cluster, store)
+            assert (row.cause, row.name, row.live) == ("promotion", "models/canonical_hex8_2p.pth", 2)
+            assert all(host.receipt for host in row.hosts)
+        second = find(paths, labels[1])
+        snapshot = await read_snapshot(paths)
+        assert snapshot.live_hosts(second.sha256) == (2, 2)
+        assert snapshot.live_hosts(find(paths, labels[0]).sha256)[0] == 0
+        plan = await plan_rollback(paths, config="hex8_2p")
+        operation = store.bound(await store.submit(plan))
+        await apply_rollback(paths, plan, operation)
+        await store.end_operation(operation.own_operation(), "done")
+        await Daemons(paths, store).tick()
+        (row,) = await carried_out(cluster, store)
+        assert (row.cause, row.live, row.head_sent) == ("rollback", 2, 0)
+        assert all(host.receipt and host.receipt["from"] == "kept copy" for host in row.hosts)
+        assert sha256_file(cluster.base("n1") / row.name) == find(paths, labels[0]).sha256

@@ -297,3 +297,75 @@ async def test_what_cannot_be_planned_is_told_in_one_line(make_cluster: MakeClus
         await plans.plan_distribute(paths, what=str(payload.path), hosts="n1")
     async with await StateStore.open(paths) as store:
         assert await audit_hosts(paths, store, list(cluster.hosts.values()))
+
+
+async def test_a_full_disk_is_waited_for_and_used_when_it_is_freed(make_cluster: MakeCluster, paths: Paths) -> None:
+    cluster = await make_cluster(2)
+    describe(cluster)
+    payload = cluster.file(8 << 20)
+    small = cluster.base("n1")
+    small.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=96m,mode=755", "tmpfs", str(small)]
+    if (await asyncio.to_thread(subprocess.run, mount, capture_output=True, check=False)).returncode:
+        pytest.skip("needs root, to mount a small disk")
+    try:
+        ballast = small / "ballast"
+        ballast.write_bytes(bytes(40 << 20))
+        async with await StateStore.open(paths) as store:
+            runner = runner_of(cluster, store)
+            name = await submit(cluster, store, payload.path)
+            row = await until(runner, store, name, lambda row: row.hosts[0].state == "blocked" and row.hosts[1].live)
+            assert row.hosts[0].reason == "disk full" and "MiB are free" in row.hosts[0].failure
+            ballast.unlink()
+            row = await until(runner, store, name)
+            assert row.live == 2
+            await runner.close()
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", "-l", str(small)], check=True)
+
+
+async def test_an_engine_that_breaks_on_a_host_is_tried_twice_and_then_the_next_one_brings_it(
+    make_cluster: MakeCluster, paths: Paths
+) -> None:
+    cluster = await make_cluster(2)
+    describe(cluster)
+    payload = cluster.file(1 << 20)
+    binaries = cluster.servers["n1"].home / "bin"
+    binaries.mkdir()
+    (binaries / "rsync").write_text("#!/bin/sh\necho broken >&2\nexit 3\n")
+    (binaries / "rsync").chmod(0o755)
+    async with await StateStore.open(paths) as store:
+        runner = runner_of(cluster, store)
+        row = await until(runner, store, await submit(cluster, store, payload.path))
+        assert (row.live, [host.transport for host in row.hosts]) == (2, ["stream", "rsync"])
+        assert [way for _, way, what in row.hosts[0].history if "engine failed" in what] == ["rsync", "rsync"]
+        fell = [event for event in await store.events() if event.type == "DELIVERY_FELL_BACK"]
+        assert len(fell) == 1 and "engine failed" in fell[0].payload["why"]
+        await runner.close()
+
+
+async def test_a_host_without_the_engine_is_planned_without_it(make_cluster: MakeCluster, paths: Paths) -> None:
+    cluster = await make_cluster(1)
+    describe(cluster)
+    payload = cluster.file(1000)
+    async with await StateStore.open(paths) as store, store.database.write() as db:
+        facts = json.dumps({"tools": {"rsync": None}})
+        await db.run("INSERT INTO hosts (name, facts, state) VALUES ('n1', ?, 'up')", (facts,))
+    plan = await plans.plan_distribute(paths, what=str(payload.path))
+    assert plan.params["hosts"] == [["n1", ["stream"], 1]]
+    with pytest.raises(RefusedError, match="has no rsync"):
+        await plans.plan_distribute(paths, what=str(payload.path), transport="rsync")
+
+
+async def test_a_limit_of_the_uplink_is_kept(make_cluster: MakeCluster, paths: Paths) -> None:
+    cluster = await make_cluster(1)
+    describe(cluster)
+    payload = cluster.file(2 << 20)
+    plan = await plans.plan_distribute(paths, what=str(payload.path), transport="stream", limit=8.0)
+    async with await StateStore.open(paths) as store:
+        name = (await plans.apply_distribute(paths, plan, store.bound(await store.submit(plan))))["transfer"]
+        runner = runner_of(cluster, store)
+        row = await until(runner, store, name)
+        await runner.close()
+        assert row.live == 1 and row.hosts[0].live_at is not None and row.started_at is not None
+        assert (row.hosts[0].live_at - row.started_at).total_seconds() > 1.5, "16 Mbit at 8 Mbit/s"
