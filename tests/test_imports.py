@@ -128,6 +128,7 @@ def test_the_backend_knows_no_screen_and_only_one_module_knows_ssh(module: str, 
         "import backend.overview",
         "import backend.evaluation.verdict",
         "import backend.supervisor",
+        "import backend.evaluation.rating_view, backend.registry.lineage",
         "import ringrift_console.verbs.jobs, ringrift_console.verbs.registry, ringrift_console.verbs.status",
     ],
 )
