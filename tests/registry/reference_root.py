@@ -112,6 +112,8 @@ class ReferenceRoot:
     wal: bool = True
     planted: list[str] = field(default_factory=list)
     _clock: float = START
+    _waiting: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    _many: bool = False
 
     def __post_init__(self) -> None:
         self.paths.registry_db.parent.mkdir(parents=True)
@@ -210,7 +212,7 @@ class ReferenceRoot:
         one, two = f"canonical_{config}", f"candidate_{config}_v2"
         self.model(config, one, 1, stage="production")
         self.model(config, two, 2)
-        seats = int(config[-2])
+        seats, self._many = int(config[-2]), True
         for n in range(games):
             for who, share in ((one, 6), (two, 5)):
                 lineup = [HEURISTIC] * seats
@@ -223,17 +225,24 @@ class ReferenceRoot:
         for who, rating in ((one, 1490.0), (two, 1420.0)):
             self.rating(who, config, rating, 2 * games)
         self.rating(HEURISTIC, config, 1200.0, 2 * games)
+        self._many = False
         self.rating(RANDOM, config, 400.0, 2 * games)
         return one, two
 
     # how things are stored
 
     def insert(self, table: str, values: dict[str, Any]) -> None:
+        names, marks = ", ".join(f'"{name}"' for name in values), ", ".join("?" * len(values))
+        self._waiting.append((f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values())))
+        if not self._many:
+            self._store()
+
+    def _store(self) -> None:
         with closing(sqlite3.connect(self.paths.elo_db)) as db:
-            db.execute("PRAGMA synchronous = OFF")
-            names, marks = ", ".join(f'"{name}"' for name in values), ", ".join("?" * len(values))
-            db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
+            for sql, values in self._waiting:
+                db.execute(sql, values)
             db.commit()
+        self._waiting.clear()
 
     def _registry(self, sql: str, *values: Any) -> None:
         with closing(sqlite3.connect(self.paths.registry_db)) as db:
