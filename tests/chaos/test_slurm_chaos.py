@@ -59,6 +59,7 @@ class Head:
         self.epoch = 0
         self.seen: dict[str, Observation] = {}
         self.refused: dict[str, str] = {}
+        self.told: set[str] = set()
         code = (
             "import os, time; f = os.open(os.environ['COUNT'], os.O_WRONLY | os.O_APPEND); "
             "os.write(f, (os.environ['RINGRIFT_ATTEMPT'] + '\\n').encode()); time.sleep(float(os.environ['SECONDS']))"
@@ -96,6 +97,10 @@ class Head:
                     elif answer.kind != "busy":
                         self.refused[key] = answer.what
             self.seen |= await self.launcher.observe(list(self.specs))
+            ended = {key for key, seen in self.seen.items() if seen.phase is Phase.EXITED} - self.told
+            if ended:
+                await self.launcher.acknowledge(ended)
+                self.told |= ended
         except UnreachableError:
             return
 
@@ -184,7 +189,7 @@ async def test_nodes_whose_daemons_are_killed(head: Head) -> None:
 
 async def test_the_keepers_of_steps_are_killed(head: Head) -> None:
     await head.until(lambda: head.phases()[Phase.RUNNING] > 0)
-    assert kill(pid for name in ("slurmstepd:", "slurmstepd") for pid in head.slurm.pids(name.rstrip(":"))) > 0
+    assert kill(head.slurm.pids("slurmstepd")) > 0
     await head.see_through()
 
 

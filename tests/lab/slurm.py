@@ -251,9 +251,9 @@ class Slurm:
 
 
 def _name(pid: int) -> str:
+    """The name of a process's program; a daemon writes ``slurmstepd: [2.batch]`` over its words."""
     try:
-        return os.path.basename(Path("/proc", str(pid), "cmdline").read_bytes().partition(b"\0")[0].decode()).rstrip(
-            ":"
-        )
+        words = Path("/proc", str(pid), "cmdline").read_bytes().partition(b"\0")[0].decode().split()
     except OSError:
         return ""
+    return os.path.basename(words[0]).rstrip(":") if words else ""

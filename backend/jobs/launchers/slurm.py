@@ -71,6 +71,8 @@ class SlurmLauncher:
         self._wished: dict[str, float] = {}
         self._doomed: dict[str, set[str]] = {}
         self._ending: asyncio.Task[None] | None = None
+        self._over: set[str] = set()
+        self._tidying: asyncio.Task[None] | None = None
         self.trouble = ""
         """Why the controller could not be asked the last time; empty when it could."""
 
@@ -327,8 +329,35 @@ class SlurmLauncher:
         await self._serving.acknowledge(keys)
         for key in keys:
             self._wished.pop(key, None)
+        self._over |= set(keys)
+        if self._over and (self._tidying is None or self._tidying.done()):
+            self._tidying = asyncio.create_task(self._tidy(), name=f"ended jobs at {self.name}")
+
+    async def _tidy(self) -> None:
+        """Has Slurm end what it still takes for running though the folder says that it has ended.
+
+        So it is with a step whose keeper was killed (``slurmstepd``): the job would hold its node until its time limit.
+        """
+        await asyncio.sleep(self._poll_s)
+        over, self._over = sorted(self._over), set()
+        try:
+            reports = (await self._serving.ask("status", keys=over))["reports"]
+            async with self._turn:
+                await self._ask_slurm(max_age=self._poll_s)
+        except RingRiftError as error:
+            log.warning("%s: %s", self.name, error.line())
+            return
+        for report in reports.values():
+            note = report.get("engine") or {}
+            word = self._words.get((str(note.get("name")), note.get("number")))
+            # Other members of a gang may go on; its job ends with the last one.
+            if word is not None and word.state == "RUNNING" and note.get("shape") != "gang":
+                self._doom(report, word)
 
     async def close(self) -> None:
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
         if self._ending is not None:
             await asyncio.gather(self._ending, return_exceptions=True)
         await self._serving.close()
