@@ -71,6 +71,6 @@ def pool_text(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("nodes", words(found.get("nodes") or {})),
         ("queue", words(found.get("queue") or {})),
-        ("ours of it", words(found.get("ours") or {})),
+        ("ours", words(found.get("ours") or {})),
         ("places", str(found.get("rule") or "-")),
     ]

@@ -28,7 +28,7 @@ from backend.jobs.model import NOT_EXECUTED, Observation, Phase
 from backend.paths import Paths
 from tests.lab.slurm import NODES, Slurm
 
-PATIENCE_S = 240.0
+PATIENCE_S = 480.0
 ATTEMPTS = 8
 SECONDS = "3"
 
@@ -130,8 +130,15 @@ class Head:
         the job of before makes it do that ("Duplicate jobid").
         """
 
+        loop, again = asyncio.get_running_loop(), 0.0
+
         def over() -> bool:
-            if self.slurm.nodes_in("drain"):
+            nonlocal again
+            if loop.time() < again:
+                return self.over()
+            again = loop.time() + 5.0
+            if self.slurm.nodes_in("drain") or self.slurm.nodes_in("drng"):
+                self.slurm.ask("scontrol", "reconfigure")  # nodes tell anew what they run, which they do seldom
                 self.slurm.ask("scontrol", "update", "NodeName=n1,n2", "State=RESUME")
             return self.over()
 
