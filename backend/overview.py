@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from backend.configs import CONFIGS, Config
+from backend.distribution.drift import holdings
+from backend.distribution.rows import transfer_rows
 from backend.errors import NotFoundError, RingRiftError
 from backend.evaluation.records import win_rates
 from backend.fleet.hosts import load_hosts
@@ -81,6 +83,8 @@ async def _read_state(paths: Paths, trouble: list[Need]) -> tuple[Snapshot, tupl
             operations=await store.operations(),
             events=await store.events(last=EVENTS_SHOWN),
             supervisor=await store.supervisor(),
+            transfers=await transfer_rows(store),
+            holdings=await holdings(store),
         ), hosts
 
 

@@ -21,6 +21,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from backend.distribution.daemons import Daemons
+from backend.distribution.runner import Runner
 from backend.errors import LockedError, NoEvidenceError, RefusedError, RingRiftError
 from backend.fleet import reading
 from backend.fleet.hosts import load_hosts
@@ -53,6 +55,10 @@ HANDLERS: dict[str, str] = {
     "hosts.probe": "backend.fleet.plans:apply_probe",
     "hosts.reload": "backend.fleet.reload:apply_reload",
     "hosts.undrain": "backend.fleet.plans:apply_undrain",
+    **{
+        f"transfers.{name}": f"backend.distribution.plans:apply_{name}"
+        for name in ("distribute", "pause", "resume", "cancel", "retry", "verify")
+    },
     "registry.archive": "backend.registry.archive:apply_archive",
     "registry.promote": "backend.registry.promotion:apply_promote",
     "registry.reject": "backend.registry.reject:apply_reject",
@@ -62,11 +68,13 @@ HANDLERS: dict[str, str] = {
 """Who carries out an operation: async ``(paths, plan, store) -> result``, which may be called again after a crash."""
 
 GUARDS: dict[str, str] = {
+    "file": "backend.distribution.plans:guard_file",
     "host": "backend.fleet.plans:guard_host",
     "hosts": "backend.fleet.reload:guard_hosts",
     "job": "backend.jobs.plans:guard_job",
     "model": "backend.supervisor:guard_model",
     "production": "backend.registry.promotion:guard_production",
+    "transfer": "backend.distribution.plans:guard_transfer",
 }
 """Who tells the present state of a row that a plan depends on, by the first word of its name in ``Plan.guard``."""
 
@@ -111,6 +119,9 @@ class Supervisor:
             watch = Watch(self.paths, self.store, connect=lambda: self.roster.pool)
             self.roster.on_loss = watch.lost
             watching = group.create_task(watch.run())
+            runner = Runner(self.paths, self.store, lambda: self.roster.pool, self.keeper.owner, self.keeper.epoch)
+            distributing = group.create_task(runner.run())
+            watching_files = group.create_task(Daemons(self.paths, self.store).run())
             ready()
             while not self.stop.is_set():
                 pause = 0.0
@@ -131,6 +142,8 @@ class Supervisor:
                     await self._rest(pause)
             beating.cancel()
             watching.cancel()
+            distributing.cancel()
+            watching_files.cancel()
             for task in self._tasks:
                 task.cancel()
 

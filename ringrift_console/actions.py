@@ -200,6 +200,7 @@ JSON = Param("--json", "print JSON", type="flag")
 DRY_RUN = Param("--dry-run", "print the plan and change nothing", type="flag")
 WAIT = Param("--wait", "stay until it has ended and exit with its outcome", type="flag")
 HOST = Param("host", "name in hosts.yaml", metavar="HOST")
+TRANSFER = Param("transfer", "id of a transfer", metavar="ID")
 HOSTS_FILE = Param("--hosts", "hosts file to use; default RINGRIFT_HOSTS, else the root's", type="path", metavar="FILE")
 MODEL = Param("model", "label, SHA-256 or the start of one", metavar="MODEL")
 REASON = Param("--reason", "why, in words; kept for ever", metavar="TEXT")
@@ -209,6 +210,7 @@ _RULES = "ringrift_console.verbs.rules"
 _TRAINING = "ringrift_console.verbs.training"
 _JOBS = "ringrift_console.verbs.jobs"
 _HOSTS = "ringrift_console.verbs.hosts"
+_TRANSFERS = "ringrift_console.verbs.transfers"
 _RATINGS = "ringrift_console.verbs.ratings"
 _REGISTRY = "ringrift_console.verbs.registry"
 
@@ -585,6 +587,96 @@ ACTIONS: tuple[Action, ...] = (
         key="s",
         scope="hosts",
         available=_needs_host,
+    ),
+    # transfers
+    Action(
+        "transfers.distribute",
+        "Bring a model or a file to hosts, GPU hosts first, proved where it arrives",
+        "distribute…",
+        verb=("distribute",),
+        params=(
+            Param("what", "label or SHA-256 of a model, or a file", metavar="MODEL|FILE"),
+            Param("--hosts", "names in hosts.yaml with commas; default all in use", metavar="NAMES"),
+            Param("--transport", "use only this one", metavar="NAME"),
+            Param("--limit", "Mbit/s of this machine's uplink that it may take", type="float", metavar="MBIT"),
+            WAIT,
+            DRY_RUN,
+            JSON,
+        ),
+        run=f"{_TRANSFERS}:distribute",
+        plan="backend.distribution.plans:plan_distribute",
+        tier=Tier.PLAN,
+    ),
+    Action(
+        "transfers.list",
+        "Transfers under way, and the newest others",
+        verb=("transfers", "list"),
+        params=(Param("--last", "how many that have ended", type="int", default=30, metavar="N"), JSON),
+        run=f"{_TRANSFERS}:list_transfers",
+    ),
+    Action(
+        "transfers.show",
+        "Everything known of one transfer: each host, its way, its troubles, its receipt",
+        verb=("transfers", "show"),
+        params=(TRANSFER, JSON),
+        run=f"{_TRANSFERS}:show",
+    ),
+    Action(
+        "transfers.pause",
+        "End the engines of a transfer for a while; what hosts have stays",
+        "pause…",
+        verb=("transfers", "pause"),
+        params=(TRANSFER, Param("--reason", "why, in words", metavar="TEXT"), WAIT, DRY_RUN, JSON),
+        run=f"{_TRANSFERS}:pause",
+        plan="backend.distribution.plans:plan_pause",
+        tier=Tier.PLAN,
+    ),
+    Action(
+        "transfers.resume",
+        "Let a paused transfer go on",
+        "resume…",
+        verb=("transfers", "resume"),
+        params=(TRANSFER, WAIT, DRY_RUN, JSON),
+        run=f"{_TRANSFERS}:resume",
+        plan="backend.distribution.plans:plan_resume",
+        tier=Tier.PLAN,
+    ),
+    Action(
+        "transfers.cancel",
+        "End a transfer; hosts that have the file keep it",
+        "cancel…",
+        verb=("transfers", "cancel"),
+        params=(TRANSFER, WAIT, DRY_RUN, JSON),
+        run=f"{_TRANSFERS}:cancel",
+        plan="backend.distribution.plans:plan_cancel",
+        tier=Tier.PLAN,
+    ),
+    Action(
+        "transfers.retry",
+        "Try again where a transfer failed, with every transport",
+        "retry…",
+        verb=("transfers", "retry"),
+        params=(TRANSFER, WAIT, DRY_RUN, JSON),
+        run=f"{_TRANSFERS}:retry",
+        plan="backend.distribution.plans:plan_retry",
+        tier=Tier.PLAN,
+    ),
+    Action(
+        "transfers.verify",
+        "Have hosts read what a transfer brought them, from the first byte to the last",
+        "verify…",
+        verb=("transfers", "verify"),
+        params=(TRANSFER, WAIT, DRY_RUN, JSON),
+        run=f"{_TRANSFERS}:verify",
+        plan="backend.distribution.plans:plan_verify",
+        tier=Tier.PLAN,
+    ),
+    Action(
+        "fleet.drift",
+        "Ask hosts what they hold, and tell what differs from their receipts",
+        verb=("fleet", "drift"),
+        params=(Param("--cached", "ask nobody, print what is stored", type="flag"), JSON),
+        run=f"{_TRANSFERS}:drift",
     ),
     Action(
         "tournament",

@@ -47,6 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "backend.distribution": COMMON | {"backend.distribution", "backend.state", "backend.fleet", "backend.registry"},
     "backend.distribution.states": {"backend.distribution.reasons"},
     "backend.distribution.reasons": set(),
+    "backend.distribution.receiver": set(),
+    "backend.distribution.loadable": set(),
     "backend.supervisor": {"backend"},
     "backend.overview": {"backend"},
     "screens": {"backend", "screens", "ringrift_console"},

@@ -43,6 +43,16 @@ def shell_argv(host: Host, paths: Paths) -> list[str]:
     return [*argv, "--", target]
 
 
+def ssh_configuration(host: Host, paths: Paths) -> str:
+    """ssh_config(5) by which ssh reaches a host under its name in the hosts file, for programs that call ssh.
+
+    Raises:
+        SettingsError: a ``proxy_jump`` names no host or leads back, or a setting cannot be told to ssh.
+    """
+    way = jumps(host, load_hosts(paths.hosts_yaml)) if host.settings.get("proxy_jump") else ()
+    return _configuration((host, *way), paths)
+
+
 def _target(host: Host) -> str:
     return str(host.settings.get("tailscale_ip") or host.settings.get("ssh_host") or host.name)
 

@@ -137,4 +137,59 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN member INTEGER NOT NULL DEFAULT 1",  # which of them it is
         "ALTER TABLE jobs ADD COLUMN members INTEGER NOT NULL DEFAULT 1",  # how many there are
     ),
+    (
+        """CREATE TABLE transfers (
+            id TEXT PRIMARY KEY,
+            number INTEGER NOT NULL UNIQUE, -- hosts refuse lower ones than they have seen for a name
+            operation TEXT UNIQUE,
+            title TEXT NOT NULL,
+            cause TEXT NOT NULL,            -- distribute, promotion, rollback, export, found, repair
+            name TEXT NOT NULL,             -- where it is published, below a host's base
+            path TEXT NOT NULL,             -- the file on this machine
+            sha256 TEXT NOT NULL,
+            size INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            model TEXT,                     -- label of the registered model, if it is one
+            budget TEXT NOT NULL DEFAULT '{}',  -- JSON, bytes a second
+            by TEXT NOT NULL,
+            paused TEXT,                    -- why it is
+            resumed_at REAL,
+            cancel TEXT,                    -- JSON {by, at} while a cancel is wanted
+            state TEXT NOT NULL DEFAULT 'planned',
+            created_at REAL NOT NULL,
+            started_at REAL,
+            live_at REAL,                   -- when the last host that was to have it had it
+            ended_at REAL,
+            use TEXT NOT NULL DEFAULT '{}')""",  # JSON, what it takes of the head's uplink
+        "CREATE INDEX transfers_open ON transfers (number) WHERE ended_at IS NULL",
+        """CREATE TABLE deliveries (
+            transfer TEXT NOT NULL REFERENCES transfers (id),
+            host TEXT NOT NULL,
+            position INTEGER NOT NULL,
+            wave INTEGER NOT NULL,          -- 0 for hosts with GPUs
+            routes TEXT NOT NULL,           -- JSON, transports in order
+            state TEXT NOT NULL DEFAULT 'planned',
+            route INTEGER NOT NULL DEFAULT 0,
+            tries INTEGER NOT NULL DEFAULT 0,
+            attempts INTEGER NOT NULL DEFAULT 0,
+            failure TEXT,                   -- JSON {reason, what, hint, blamed}
+            history TEXT NOT NULL DEFAULT '[]', -- JSON [[at, transport, line], ...]
+            fell_at REAL,                   -- when it went on with another transport
+            progress TEXT NOT NULL DEFAULT '{}',    -- JSON, the last observation
+            receipt TEXT,                   -- JSON, as the host gave it
+            started_at REAL,
+            live_at REAL,
+            ended_at REAL,
+            PRIMARY KEY (transfer, host)) WITHOUT ROWID""",
+        """CREATE TABLE holdings (
+            host TEXT NOT NULL,
+            name TEXT NOT NULL,
+            sha256 TEXT NOT NULL,           -- what the last receipt says
+            held TEXT,                      -- what lay there at the last audit; NULL before the first
+            why TEXT NOT NULL DEFAULT '',
+            transfer TEXT NOT NULL,
+            published_at REAL NOT NULL,
+            audited_at REAL,
+            PRIMARY KEY (host, name)) WITHOUT ROWID""",
+    ),
 )

@@ -14,12 +14,17 @@ import pytest
 
 from backend.distribution.reasons import Reason
 from backend.distribution.transports.base import Delivery, Payload, Transport
+from backend.distribution.transports.rsync import RsyncTransport, explain, progress
 from backend.distribution.transports.stream import StreamTransport, ranges
 from backend.distribution.transports.torrent import TorrentTransport
 from tests.distribution.conftest import FACTS, PATIENCE_S, Cluster
 
 MakeCluster = Callable[..., Awaitable[Cluster]]
-TRANSPORTS: dict[str, Callable[[], Transport]] = {"stream": StreamTransport, "torrent": TorrentTransport}
+TRANSPORTS: dict[str, Callable[[], Transport]] = {
+    "rsync": RsyncTransport,
+    "stream": StreamTransport,
+    "torrent": TorrentTransport,
+}
 
 
 @pytest.fixture(params=sorted(TRANSPORTS))
@@ -212,3 +217,28 @@ def test_only_what_is_missing_is_sent() -> None:
     assert ranges(bytes([1, 1, 1, 1]), 10, 35) == []
     assert ranges(bytes([1, 1]), 10, 35) == [(0, 35)], "of another file"
     assert ranges(b"", 10, 0) == []
+
+
+def test_rsyncs_lines_of_progress() -> None:
+    text = b"\r      1,048,576  25%   10.00MB/s    0:00:00  \r  4,194,304 100%  9MB/s 0:00:00 (xfr#1, to-chk=0/1)\r"
+    assert progress(text) == 4194304
+    assert progress(b"sending incremental file list\n") is None
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "moved", "reason"),
+    [
+        (11, "rsync: write failed on data: No space left on device (28)", 5, Reason.DISK_FULL),
+        (127, "bash: rsync: command not found", 0, Reason.NOT_THERE),
+        (12, "sh: 1: rsync: not found", 0, Reason.NOT_THERE),
+        (255, "Host key verification failed.", 0, Reason.TRUST),
+        (255, "ssh: connect to host n1 port 22: Connection refused", 0, Reason.ENGINE),
+        (255, "client_loop: send disconnect: Broken pipe", 9, Reason.LINK_LOST),
+        (30, "rsync error: timeout in data send/receive", 9, Reason.LINK_LOST),
+        (23, 'rsync: link_stat "/a" failed: No such file or directory (2)', 0, Reason.SOURCE_CHANGED),
+        (2, "protocol version mismatch", 0, Reason.ENGINE),
+    ],
+)
+def test_what_rsyncs_end_means(code: int, text: str, moved: int, reason: Reason) -> None:
+    failure = explain(code, text, moved)
+    assert failure.reason is reason and failure.what

@@ -29,12 +29,14 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backend.distribution.reasons import Failure
 from backend.fleet.hosts import Host, Hosts
-from backend.fleet.ssh import SshPool
 from backend.paths import Paths
+
+if TYPE_CHECKING:
+    from backend.fleet.ssh import SshPool
 
 DATA = "data"
 """The leaf name of a staged file, whatever the file is called; no name from outside is ever a path there."""

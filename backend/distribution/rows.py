@@ -1,0 +1,72 @@
+"""Transfers as readers see them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from backend.distribution.ledger import failure_from
+from backend.distribution.states import State
+from backend.snapshot import DeliveryRow, TransferRow
+from backend.state.db import Row
+from backend.state.store import StateStore, moment
+
+SHOWN = 30
+
+
+async def transfer_rows(store: StateStore, *, last: int = SHOWN, only: str | None = None) -> tuple[TransferRow, ...]:
+    """All open transfers and the newest others, or the one named; oldest first."""
+    async with store.database.read() as db:
+        rows = await db.all(
+            "SELECT * FROM transfers WHERE (?1 IS NULL OR id = ?1) AND (ended_at IS NULL OR number IN "
+            "(SELECT number FROM transfers WHERE ?1 IS NULL OR id = ?1 ORDER BY number DESC LIMIT ?2)) ORDER BY number",
+            (only, last),
+        )
+        found = []
+        for row in rows:
+            hosts = await db.all("SELECT * FROM deliveries WHERE transfer = ? ORDER BY position", (row["id"],))
+            found.append(_transfer(row, hosts))
+    return tuple(found)
+
+
+def _transfer(row: Row, hosts: list[Row]) -> TransferRow:
+    use = json.loads(row["use"]).values()
+    created = moment(row["created_at"])
+    assert created is not None
+    return TransferRow(
+        row["id"], row["title"], row["cause"], row["name"], row["path"], row["sha256"], row["size"], row["kind"],
+        row["model"], row["state"], row["paused"], row["by"], created, moment(row["started_at"]),
+        moment(row["live_at"]), moment(row["ended_at"]),
+        sum(int(one["sent"]) for one in use), 0.0 if row["ended_at"] else sum(float(one["rate"]) for one in use),
+        tuple(_delivery(one, row["size"]) for one in hosts),
+    )  # fmt: skip
+
+
+def _delivery(row: Row, size: int) -> DeliveryRow:
+    seen: dict[str, Any] = json.loads(row["progress"])
+    failure = failure_from(json.loads(row["failure"])) if row["failure"] else None
+    routes = tuple(json.loads(row["routes"]))
+    live = row["state"] in ("published", "done")
+    moving = row["state"] == State.FETCHING
+    return DeliveryRow(
+        host=row["host"],
+        position=row["position"],
+        wave=row["wave"],
+        state=row["state"],
+        transport=routes[row["route"]] if row["route"] < len(routes) else "",
+        routes=routes,
+        attempts=row["attempts"],
+        failure=failure.line() if failure else "",
+        reason=str(failure.reason) if failure else "",
+        have=size if live or row["state"] in ("fetched", "verifying") else int(seen.get("have", 0)),
+        rate=float(seen.get("rate", 0.0)) if moving else 0.0,
+        sent=int(seen.get("sent", 0)),
+        peers=tuple(seen.get("peers", ())),
+        pieces=str(seen.get("pieces", "")),
+        fault=str(seen.get("fault", "")) if moving else "",
+        history=tuple((datetime.fromtimestamp(at, UTC), way, what) for at, way, what in json.loads(row["history"])),
+        receipt=json.loads(row["receipt"]) if row["receipt"] else None,
+        started_at=moment(row["started_at"]),
+        live_at=moment(row["live_at"]),
+    )

@@ -1,0 +1,223 @@
+"""rsync over ssh, one process a host: for hosts that have it, with what is there as the basis.
+
+rsync calls the real ssh with a configuration of ours, which holds it to the enrolled host key. It writes in place: the
+file lies in a private folder and is published by the receiver, so nothing is gained by a second copy, and what has come
+stays usable for whoever goes on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from backend.atomic import write_bytes
+from backend.distribution.reasons import Failure, Reason
+from backend.distribution.transports.base import Budget, Group, HeadUse, Means, Observation, Source, Target
+from backend.distribution.transports.meter import Meter
+from backend.errors import RingRiftError
+from backend.fleet.hosts import Host
+from backend.fleet.shell import ssh_configuration
+
+AT_ONCE = 4
+SILENCE_S = 60
+TAIL = 2000
+_PROGRESS = re.compile(rb"\s*([\d,]+)\s+\d+%\s")
+_LOST = frozenset({10, 12, 30, 35, 255})
+
+
+def progress(text: bytes) -> int | None:
+    """The most bytes that rsync's ``progress2`` lines tell of; its lines end in CR."""
+    found = [
+        int(match[1].replace(b",", b"")) for line in re.split(rb"[\r\n]", text) if (match := _PROGRESS.match(line))
+    ]
+    return max(found) if found else None
+
+
+def explain(code: int, text: str, moved: int) -> Failure:
+    """What the end of rsync means; ``moved`` is how many bytes had been sent."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = next((line for line in lines if not line.startswith("rsync error")), f"rsync ended with code {code}")
+    if "No space left" in text or "Disk quota exceeded" in text:
+        return Failure(Reason.DISK_FULL, last, "free some space there")
+    if code == 127 or (code == 12 and "not found" in text):
+        return Failure(Reason.NOT_THERE, "the host has no rsync", "install rsync there")
+    if "Host key verification failed" in text:
+        return Failure(Reason.TRUST, last, "ringrift hosts enrol compares its key")
+    if code in (23, 24) and ("link_stat" in text or "vanished" in text):
+        return Failure(Reason.SOURCE_CHANGED, last, "bring the file back, then retry")
+    if code in _LOST and moved:
+        return Failure(Reason.LINK_LOST, last)
+    return Failure(Reason.ENGINE, last)
+
+
+class RsyncTransport:
+    """See :class:`~backend.distribution.transports.base.Transport`."""
+
+    name = "rsync"
+    many = False
+
+    def here(self, means: Means) -> Failure | None:
+        for tool in ("rsync", "ssh"):
+            if shutil.which(tool) is None:
+                return Failure(Reason.NOT_HERE, f"this machine has no {tool}", f"install {tool}")
+        return None
+
+    def there(self, means: Means, host: Host, facts: Mapping[str, Any]) -> Failure | None:
+        tools = facts.get("tools")
+        if tools is not None and not tools.get("rsync"):
+            return Failure(Reason.NOT_THERE, "the host has no rsync", "install rsync there")
+        return None
+
+    async def start(self, means: Means, group: Group) -> RsyncDelivery:
+        delivery = RsyncDelivery(means, group)
+        await delivery.join(group.targets)
+        return delivery
+
+
+class RsyncDelivery:
+    """See :class:`~backend.distribution.transports.base.Delivery`."""
+
+    def __init__(self, means: Means, group: Group) -> None:
+        self.changed = asyncio.Event()
+        self._means, self._id, self._payload, self._budget = means, group.id, group.payload, group.budget
+        self._seen: dict[str, Observation] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._meters: dict[str, Meter] = {}
+        self._sent = 0
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    def observe(self) -> Mapping[str, Observation]:
+        now = time.monotonic()
+        return {
+            name: replace(seen, rate=0.0 if seen.ended else self._meters[name].rate(now))
+            for name, seen in self._seen.items()
+        }
+
+    def head(self) -> HeadUse:
+        return HeadUse(
+            self._sent + sum(meter.total for meter in self._meters.values()),
+            sum(seen.rate for seen in self.observe().values()),
+        )
+
+    async def join(self, targets: Sequence[Target]) -> None:
+        await self.cancel([target.name for target in targets])
+        for target in targets:
+            if target.name in self._meters:
+                self._sent += self._meters[target.name].total
+            self._seen[target.name] = Observation(target.name)
+            self._meters[target.name] = Meter()
+            self._tasks[target.name] = asyncio.create_task(self._run(target), name=f"rsync {target.name}")
+
+    async def offer(self, sources: Sequence[Source]) -> None:
+        return None
+
+    async def limit(self, budget: Budget) -> None:
+        self._budget = budget  # of processes that start from now on; rsync knows no other way
+
+    async def cancel(self, hosts: Collection[str]) -> None:
+        tasks = [self._tasks.pop(name) for name in hosts if name in self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        await self.cancel(list(self._tasks))
+
+    async def _run(self, target: Target) -> None:
+        name = target.name
+        try:
+            async with self._room:
+                failure = await self._send(target)
+        except (OSError, RingRiftError) as error:
+            failure = Failure(Reason.ENGINE, str(error))
+        if failure is None:
+            self._seen[name] = replace(self._seen[name], have=self._payload.size, complete=True)
+        else:
+            self._seen[name] = replace(self._seen[name], failure=failure)
+        self.changed.set()
+
+    async def _send(self, target: Target) -> Failure | None:
+        config = self._means.private / f"rsync-{self._id}-{target.name}.conf"
+        text = ssh_configuration(target.host, self._means.paths)
+        await asyncio.to_thread(write_bytes, config, text.encode(), mode=0o600)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._argv(target, config),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=os.environ | {"LC_ALL": "C"},
+                start_new_session=True,
+            )
+            try:
+                assert process.stdout is not None and process.stderr is not None
+                _, errors = await asyncio.gather(self._follow(target, process.stdout), process.stderr.read())
+                code = await process.wait()
+            finally:
+                await _end(process)
+        finally:
+            config.unlink(missing_ok=True)
+        return (
+            None if code == 0 else explain(code, errors.decode("utf-8", "replace")[:TAIL], self._seen[target.name].have)
+        )
+
+    def _argv(self, target: Target, config: Path) -> list[str]:
+        options = ("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=10", "ServerAliveCountMax=2",
+                   "Compression=no", "ControlMaster=no")  # fmt: skip
+        shell = " ".join(["ssh", "-F", _word(str(config)), *(f"-o {option}" for option in options)])
+        limits = [share for share in (self._budget.host_down, self._share()) if share]
+        bound = [f"--bwlimit={max(1, int(min(limits) / 1024))}"] if limits else []
+        return [
+            "rsync", "--checksum", "--partial", "--inplace", "--no-whole-file", "--no-links", "--chmod=F0600",
+            "--no-times", "--info=progress2", "--outbuf=L", f"--timeout={SILENCE_S}", *bound, "--protect-args",
+            "-e", shell, "--", str(self._payload.path), f"{target.name}:{target.data}",
+        ]  # fmt: skip
+
+    def _share(self) -> float | None:
+        if not self._budget.head_up:
+            return None
+        active = sum(not seen.ended for seen in self._seen.values())
+        return self._budget.head_up / max(1, min(active, AT_ONCE))
+
+    async def _follow(self, target: Target, output: asyncio.StreamReader) -> None:
+        name = target.name
+        while block := await output.read(65536):
+            have = progress(block)
+            seen = self._seen[name]
+            if have is not None and have > seen.have:
+                self._meters[name].add(have - seen.have, time.monotonic())
+                self._seen[name] = replace(seen, have=min(have, self._payload.size), received=have)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Ends rsync and its ssh; waits for it."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(5.0):
+                await process.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+def _word(text: str) -> str:
+    """A word of rsync's ``-e``, which it splits at blanks and quotes by itself.
+
+    Raises:
+        RingRiftError: it cannot be told.
+    """
+    if '"' in text:
+        raise RingRiftError("rsync cannot be told of this path", where=text, hint="use a root without quotes")
+    return f'"{text}"'
