@@ -27,8 +27,10 @@ LAG_SHARE = 0.5
 """A seat that has given less than that share of what the median seat has is late."""
 LAG_BYTES = 4 << 20
 """No seat is late before the median seat has given that much, or half of what it has."""
-END_SHARE, END_LAG = 0.97, 0.9
+END_SHARE, END_LAG = 0.97, 0.75
 """When the median seat has given the first share of its pieces, one below the second is late: all wait for it."""
+GIVEN_SHARE = 0.98
+"""A seat that has given that share of its pieces is given out; headers and the last piece make it inexact."""
 
 
 @dataclass(slots=True)
@@ -160,7 +162,7 @@ class Watchdog:
         if middle >= END_SHARE * share:
             found += [(k, "end") for k, sent in enumerate(given) if sent < END_LAG * share]
         if waiting:
-            found += [(k, "waited for") for k, sent in enumerate(given) if sent < END_LAG * share]
+            found += [(k, "waited for") for k, sent in enumerate(given) if sent < GIVEN_SHARE * share]
         new = [one for one in found if one not in self.late]
         self.late.update(new)
         return tuple(sorted({k for k, _ in new}))
