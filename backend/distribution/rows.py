@@ -12,7 +12,7 @@ from backend.snapshot import DeliveryRow, TransferRow
 from backend.state.db import Row
 from backend.state.store import StateStore, moment
 
-SHOWN = 30
+SHOWN = 12
 
 
 async def transfer_rows(store: StateStore, *, last: int = SHOWN, only: str | None = None) -> tuple[TransferRow, ...]:

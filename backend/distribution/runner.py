@@ -58,6 +58,7 @@ class _HostWork:
     """What is known of one delivery beside its row."""
 
     busy: bool = False
+    held: bool = False
     ready_at: float | None = None
     target: Target | None = None
     store: str = ""
@@ -134,6 +135,9 @@ class Runner:
 
     async def tick(self) -> bool:
         """One look at everything; whether anything is open."""
+        # Rows of hosts that are worked on now may change after they were read, so nothing is decided of them below.
+        for about in [one for known in self._works.values() for one in known.hosts.values()]:
+            about.held = about.busy
         transfers = await ledger.open_transfers(self.store)
         for name in self._works.keys() - {transfer.id for transfer in transfers}:
             await self._leave(self._works.pop(name))
@@ -177,7 +181,8 @@ class Runner:
         for row in transfer.rows:
             about = work.of(row.host)
             found[row.host] = HostFacts(
-                about.busy, about.ready_at, self._seen(work, row), about.gained_at, about.failures, about.failed_at,
+                about.busy or about.held, about.ready_at, self._seen(work, row), about.gained_at, about.failures,
+                about.failed_at,
                 loads.get(row.host, 0) - (row.delivery.state in WORKING), self._mbit(row.host),
             )  # fmt: skip
         return Facts(time.monotonic(), time.time(), work.began, found, self._many, frozenset(work.deliveries))

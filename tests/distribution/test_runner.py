@@ -120,7 +120,7 @@ async def test_a_host_that_dies_in_the_middle_gets_it_when_it_is_back_and_the_ot
     payload = cluster.file(64 << 20)
     async with await StateStore.open(paths) as store:
         runner = runner_of(cluster, store)
-        name = await submit(cluster, store, payload.path)
+        name = await submit(cluster, store, payload.path, transport="stream")
         await until(runner, store, name, lambda row: any(host.have > 0 and host.host == "n1" for host in row.hosts))
         cluster.servers["n1"].stop()
         row = await until(runner, store, name, lambda row: row.hosts[1].live and row.hosts[0].state == "blocked")
@@ -174,7 +174,7 @@ async def test_pause_resume_and_cancel(make_cluster: MakeCluster, paths: Paths) 
     payload = cluster.file(96 << 20)
     async with await StateStore.open(paths) as store:
         runner = runner_of(cluster, store)
-        name = await submit(cluster, store, payload.path)
+        name = await submit(cluster, store, payload.path, transport="stream")
         await until(runner, store, name, lambda row: row.hosts[0].have > 0)
         await ledger.set_paused(store, name, "for a look")
         await until(runner, store, name, lambda row: row.hosts[0].state == State.QUEUED)
