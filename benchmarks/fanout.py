@@ -44,7 +44,7 @@ from tests.lab.bed import Bed, missing
 NUMBER = 77
 NAME = "models/fanout.bin"
 OWNER = "fanout"
-RSYNC_S = 60.0
+RSYNC_S = 30.0
 """What the rsyncs may take about, at best."""
 PATIENCE_S = 600.0
 NEIGHBOURS = Path("/proc/sys/net/ipv4/neigh/default")

@@ -107,8 +107,8 @@ def _strong(members: Sequence[Member]) -> list[Member]:
     here = sorted((one for one in members if not one.gone), key=lambda one: (one.position, one.name))
     known = sorted(one.mbit for one in here if one.mbit is not None)
     least = SLOW * known[len(known) // 2] if known else 0.0
-    strong = [one for one in here if not one.weak and (one.mbit is None or one.mbit >= least)]
-    return strong or here  # where all are weak none is
+    able = [one for one in here if not one.weak]
+    return [one for one in able if one.mbit is None or one.mbit >= least] or able or here  # where all are weak none is
 
 
 def _before(one: Member, strong: Sequence[Member]) -> tuple[str, ...]:

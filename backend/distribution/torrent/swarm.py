@@ -47,6 +47,8 @@ READY_S = 15.0
 """A host that has not listened by then has no seat until it does."""
 BRINGING_UP = 16
 """Peers that are brought up at once."""
+ACCUSERS = 2
+"""Hosts that must have had bad bytes from a peer before it is banned from the swarm."""
 CHECKING = ("checking_files", "checking_resume_data", "allocating")
 
 
@@ -105,6 +107,7 @@ class Swarm:
         self._shared: dict[int, list[str]] = {}
         self._graph = Graph(())
         self._banned_addresses: set[str] = set()
+        self._accusers: dict[str, set[str]] = {}
         self._dirty = asyncio.Event()
         self._gate = asyncio.Semaphore(BRINGING_UP)
         self._begun = time.monotonic()
@@ -341,7 +344,7 @@ class Swarm:
             self._watchdog.end(place.target.name)
             self.changed.set()
         elif what == "banned":
-            self._ban(str(event["address"]))
+            self._accuse(channel.name, str(event["address"]))
         elif what == "disk":
             full = "No space" in event["message"] or "File too large" in event["message"]
             reason = Reason.DISK_FULL if full else Reason.ENGINE
@@ -425,10 +428,18 @@ class Swarm:
         for name in list(self._places):
             self._fail(name, failure)
 
+    def _accuse(self, accuser: str, address: str) -> None:
+        """A host got bytes with a wrong hash from there, and talks to it no more.
+
+        That alone is no proof: a host whose own disk is broken accuses everybody. Two accusers are believed.
+        """
+        accusers = self._accusers.setdefault(address, set())
+        accusers.add(accuser)
+        if len(accusers) >= ACCUSERS and address not in self._banned_addresses:
+            self._ban(address)
+
     def _ban(self, address: str) -> None:
         """A peer there has sent bytes whose hash is wrong: nobody talks to it any more."""
-        if address in self._banned_addresses:
-            return
         self._banned_addresses.add(address)
         if address == self._head_address:
             self._fail_all(Failure(Reason.SOURCE_CHANGED, "the head gave bytes that do not fit the hashes"))

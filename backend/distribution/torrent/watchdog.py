@@ -12,7 +12,9 @@ from statistics import median
 
 from backend.distribution.reasons import Failure, Reason
 
-HUNGRY_S = 4.0
+WAITING_S = 3.0
+"""When half of the hosts have had no byte for that long, they wait for a seat that is not given out yet."""
+HUNGRY_S = 6.0
 """Without a byte for that long a host may ask the head for everything."""
 ROUTE_S = 12.0
 """A host that was connected to nobody in that time has no way to its peers."""
@@ -25,8 +27,10 @@ LAG_SHARE = 0.5
 """A seat that has given less than that share of what the median seat has is late."""
 LAG_BYTES = 4 << 20
 """No seat is late before the median seat has given that much, or half of what it has."""
-END_SHARE, END_LAG = 0.97, 0.9
+END_SHARE, END_LAG = 0.97, 0.75
 """When the median seat has given the first share of its pieces, one below the second is late: all wait for it."""
+GIVEN_SHARE = 0.98
+"""A seat that has given that share of its pieces is given out; headers and the last piece make it inexact."""
 
 
 @dataclass(slots=True)
@@ -139,22 +143,26 @@ class Watchdog:
             self.pulses[name].hungry = True
         for name in weak:
             self.pulses[name].weak = True
-        return Verdict(frozenset(hungry), frozenset(weak), self._late(given, share), failed)
+        waiting = sum(now - pulse.moved > WAITING_S for pulse in going.values())
+        late = self._late(given, share, bool(going) and waiting >= len(going) / 2)
+        return Verdict(frozenset(hungry), frozenset(weak), late, failed)
 
     def _slow_rate(self) -> float:
         rates = [pulse.rate for pulse in self.pulses.values() if not pulse.complete]
         return WEAK_SHARE * median(rates) if len(rates) > 2 else 0.0
 
-    def _late(self, given: Sequence[int], share: int) -> tuple[int, ...]:
-        """Seats that have given far less than the others; each is told once on the way and once near the end."""
+    def _late(self, given: Sequence[int], share: int, waiting: bool) -> tuple[int, ...]:
+        """Seats that have given far less than the others; each is told once on the way, at the end, and waited for."""
         if len(given) < 2:
             return ()
         middle = median(given)
-        if middle < min(LAG_BYTES, share / 2):
+        if middle < min(LAG_BYTES, share / 2) and not waiting:
             return ()
         found = [(k, "early") for k, sent in enumerate(given) if sent < LAG_SHARE * middle]
         if middle >= END_SHARE * share:
             found += [(k, "end") for k, sent in enumerate(given) if sent < END_LAG * share]
+        if waiting:
+            found += [(k, "waited for") for k, sent in enumerate(given) if sent < GIVEN_SHARE * share]
         new = [one for one in found if one not in self.late]
         self.late.update(new)
         return tuple(sorted({k for k, _ in new}))

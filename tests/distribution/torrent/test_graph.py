@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.distribution.torrent.graph import MESH, SEATS, Graph, Member, count_seats, draw
@@ -38,6 +38,7 @@ def reached(graph: Graph) -> set[str]:
     return found
 
 
+@settings(deadline=None, max_examples=60)
 @given(members, st.integers(0, SEATS))
 def test_everybody_who_is_there_can_get_every_piece(people: list[Member], seats: int) -> None:
     graph = draw(people, seats)
@@ -48,6 +49,7 @@ def test_everybody_who_is_there_can_get_every_piece(people: list[Member], seats:
     assert graph.whole or seats or not here
 
 
+@settings(deadline=None, max_examples=60)
 @given(members, st.integers(0, SEATS))
 def test_nobody_dials_who_is_gone_or_weak_or_cannot_be_dialled(people: list[Member], seats: int) -> None:
     graph = draw(people, seats)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backend.distribution.reasons import Reason
-from backend.distribution.torrent.watchdog import HUNGRY_S, ROUTE_S, STALL_S, WEAK_S, Watchdog
+from backend.distribution.torrent.watchdog import HUNGRY_S, ROUTE_S, STALL_S, WAITING_S, WEAK_S, Watchdog
 
 MB = 1_000_000
 
@@ -76,6 +76,16 @@ def test_a_late_seat_is_told_once_on_the_way_and_once_at_the_end() -> None:
     assert dog.judge(3.0, [30 * MB, 32 * MB, 6 * MB], share).late == ()
     assert dog.judge(4.0, [share, share, 60 * MB], share).late == (2,)
     assert dog.judge(5.0, [share, share, 95 * MB], share).late == ()
+
+
+def test_a_seat_that_the_others_wait_for_is_late_before_they_are_hungry() -> None:
+    dog = begun("a", "b", "c")
+    for name in ("a", "b", "c"):
+        dog.heard(name, 1.0, done=MB, rate=1.0, peers=2)
+    share = 100 * MB
+    assert dog.judge(1.5 + WAITING_S, [share, share, 80 * MB], share).late == (2,)
+    found = dog.judge(1.6 + WAITING_S, [share, share, 80 * MB], share)
+    assert found.late == () and not found.hungry
 
 
 def test_nobody_is_blamed_for_the_head_s_absence() -> None:
