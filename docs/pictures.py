@@ -35,6 +35,7 @@ PICTURES: dict[str, tuple[str, ...]] = {
     "elo": ("5",),
     "configs": ("5", "v"),
     "matrix": ("5", "v", "v"),
+    "transfers": ("6",),
     "help": ("question_mark",),
 }
 """Pictures and the keys that lead there from Pulse."""

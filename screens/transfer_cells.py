@@ -78,9 +78,11 @@ def verified(look: Look, host: DeliveryRow) -> Span:
     """Whether the receiver has proved the bytes, and how."""
     if not host.live:
         return ("checking", "info") if host.state == "verifying" else (UNKNOWN, "dim")
-    how = (host.receipt or {}).get("verify", {})
-    loaded = how.get("loadable") if isinstance(how, dict) else None
-    return ("hash, loads", "good") if loaded else ("hash", "good")
+    load = (host.receipt or {}).get("load")
+    loads = isinstance(load, dict) and load.get("result") == "loads"
+    if not loads:
+        return "hash", "good"
+    return ("hash, parts", "text") if load.get("method") == "structure" else ("hash, loads", "good")
 
 
 def took(row: TransferRow) -> float | None:

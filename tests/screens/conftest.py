@@ -112,6 +112,7 @@ def make_hosts() -> tuple[HostRow, ...]:
 
 
 SIZE = 80_000_000
+RECEIPT = {"verify": {"sha256": "ab"}, "load": {"result": "loads", "method": "weights_only"}}
 
 
 def make_delivery(host: str, position: int, state: str = "fetching", **extra: Any) -> DeliveryRow:
@@ -120,7 +121,7 @@ def make_delivery(host: str, position: int, state: str = "fetching", **extra: An
         "wave": 0 if position < 3 else 1, "transport": "torrent", "routes": ("torrent", "aria2", "rsync"),
         "attempts": 1,
         "have": SIZE if live else SIZE // 4, "rate": 2e6 if state == "fetching" else 0.0, "started_at": ago(seconds=30),
-        "receipt": {"verify": {"sha256": "ab", "loadable": True}} if live else None,
+        "receipt": RECEIPT if live else None,
     }  # fmt: skip
     return DeliveryRow(host, position, state=state, **(values | extra))
 

@@ -116,6 +116,18 @@ def test_a_file_is_not_called_whole_before_it_is() -> None:
     assert cells.percent(0.9999) == "99%" and cells.percent(1.0) == "100%" and cells.percent(None) == "-"
 
 
+def test_a_proof_says_what_was_proved() -> None:
+    look = Look("mono", UTF8)
+    host = make_delivery("a", 1, "published")
+    assert host.receipt is not None
+    assert cells.verified(look, host) == ("hash, loads", "good")
+    parts = {"load": {"result": "loads", "method": "structure"}}
+    assert cells.verified(look, replace(host, receipt=host.receipt | parts))[0] == "hash, parts"
+    unread = {"load": {"result": "not checked"}}
+    assert cells.verified(look, replace(host, receipt=host.receipt | unread))[0] == "hash"
+    assert cells.verified(look, make_delivery("a", 1))[0] == "-"
+
+
 @pytest.mark.parametrize(
     ("rate", "text"),
     [(0, "-"), (-1, "-"), (7, "7 B/s"), (999.6, "1 kB/s"), (1_234_567, "1.23 MB/s"), (2.5e11, "250 GB/s")],
