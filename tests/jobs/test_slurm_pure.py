@@ -115,7 +115,7 @@ def client(version: str, tmp_path: Path, **fails: str) -> SlurmClient:
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_answers_of_several_versions_are_read_alike(version: str, tmp_path: Path) -> None:
-    # 22.05 as it answered here, the others as their documentation has it.
+    # Written by hand: 22.05 after what was measured, the others from what is known of their formats.
     found = await client(version, tmp_path).queue()
     stages = {name: word.stage for name, word in found.items()}
     assert stages["ringrift-01A.1", None] == "running"

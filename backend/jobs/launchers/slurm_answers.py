@@ -1,7 +1,7 @@
 """What Slurm's programs answer, read without asking anybody: ``squeue``, ``sacct``, ``sbatch`` and their complaints.
 
-Measured with 22.05; the tests keep answers in the form of other versions too, by their documentation. Fields are asked
-for with ``|`` between them and the one of free text last.
+Measured with 22.05; the tests also keep answers written by hand in the form of other versions, which nobody measured.
+Fields are asked for with ``|`` between them and the one of free text last.
 """
 
 from __future__ import annotations
