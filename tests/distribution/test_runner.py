@@ -21,6 +21,7 @@ from backend.distribution.drift import audit_hosts, holdings
 from backend.distribution.rows import transfer_rows
 from backend.distribution.runner import Runner
 from backend.distribution.states import State
+from backend.distribution.transports import registry
 from backend.errors import RefusedError, UnverifiedError, UsageError
 from backend.paths import Paths
 from backend.snapshot import TransferRow
@@ -325,8 +326,9 @@ async def test_a_full_disk_is_waited_for_and_used_when_it_is_freed(make_cluster:
 
 
 async def test_an_engine_that_breaks_on_a_host_is_tried_twice_and_then_the_next_one_brings_it(
-    make_cluster: MakeCluster, paths: Paths
+    make_cluster: MakeCluster, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delitem(registry.REFERENCES, "aria2")  # so that rsync comes first
     cluster = await make_cluster(2)
     describe(cluster)
     payload = cluster.file(1 << 20)
@@ -349,7 +351,7 @@ async def test_a_host_without_the_engine_is_planned_without_it(make_cluster: Mak
     describe(cluster)
     payload = cluster.file(1000)
     async with await StateStore.open(paths) as store, store.database.write() as db:
-        facts = json.dumps({"tools": {"rsync": None}})
+        facts = json.dumps({"tools": {"rsync": None, "aria2c": None}})
         await db.run("INSERT INTO hosts (name, facts, state) VALUES ('n1', ?, 'up')", (facts,))
     plan = await plans.plan_distribute(paths, what=str(payload.path))
     assert plan.params["hosts"] == [["n1", ["stream"], 1]]

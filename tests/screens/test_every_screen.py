@@ -46,7 +46,7 @@ SCREENS = {
     ),
     "swarm": (["6", "w"], "Transfers", ["x2", "birch-1", "1.50"]),
     "transfer": (["6", "d"], "x2", ["1/4 hosts", "1.50 copies", "Troubles", "dogwood-1"]),
-    "delivery": (["6", "tab", "j", "enter"], "birch-1", ["a GPU host", "20.0 MB of 80.0 MB"]),
+    "delivery": (["6", "w", "tab", "j", "enter"], "birch-1", ["a GPU host", "20.0 MB of 80.0 MB"]),
     "help": (["question_mark"], "Pulse", ["Keys and actions", "pipeline"]),
     "palette": (["ctrl+p"], "Pulse", ["Actions and objects", "hex8_2p"]),
     "policies": (["A"], "Policies", ["archival", "dry-run", "all configs", "hex8_2p", "bob@pts/1", "try it"]),
