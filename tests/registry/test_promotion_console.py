@@ -83,11 +83,11 @@ async def test_a_strong_model_is_promoted_from_the_keyboard(root: Paths, make_mo
     play(root, row.sha256, "random:1", 120, wins=118, config=config)
     async with console(root) as (pilot, hand):
         await press(pilot, "4", "P")
-        assert await ask(pilot, hand, *"staging")
+        assert await ask(pilot, hand)
         await until(lambda: find(root, row.label).stage == "staging")
         await pilot.app.look_again()
         await press(pilot, "P")
-        assert await ask(pilot, hand, *"production")
+        assert await ask(pilot, hand)
         await until(lambda: find(root, row.label).stage == "production")
 
 
@@ -96,7 +96,7 @@ async def test_a_model_that_is_not_better_is_refused_on_screen(root: Paths, make
     play(root, equal.sha256, "heuristic:1", 100, wins=50)
     async with console(root) as (pilot, hand):
         await press(pilot, "4", "P")
-        assert not await ask(pilot, hand, *"staging")
+        assert not await ask(pilot, hand)
         said = pilot.app.screen.notice[0][0]
         assert "not promoted to staging" in said and "Elo delta" in said
     assert find(root, equal.label).stage == "development" and not root.state_db.exists()
@@ -105,7 +105,7 @@ async def test_a_model_that_is_not_better_is_refused_on_screen(root: Paths, make
 async def test_a_policy_is_switched_from_the_keyboard(root: Paths, make_model: Make) -> None:
     make_model()
     async with console(root) as (pilot, hand):
-        await press(pilot, "a", "e")
+        await press(pilot, "A", "e")
         await until(lambda: isinstance(pilot.app.screen, FormDialog))
         await press(pilot, "tab", "down")  # the mode, from off to dry-run
         assert await ask(pilot, hand)
