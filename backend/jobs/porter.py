@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from backend.errors import RingRiftError
+from backend.errors import ResourceError, RingRiftError
 from backend.fleet.hosts import Host
 from backend.jobs import staging
 from backend.jobs import store as rows
@@ -73,6 +73,10 @@ class Porter:
         """Begins to send an attempt's inputs, unless that is under way."""
 
         async def work() -> None:
+            if site.host.is_here and not site.host.is_local and not await asyncio.to_thread(Path(site.root).is_dir):
+                # Inputs would make the folder on this machine's own disk, where no node looks.
+                hint = "mount it, or mend hosts.yaml"
+                raise ResourceError(f"the shared_root {site.root} is not there", where=site.host.name, hint=hint)
             try:
                 sent = await staging.push(site, self.paths, self.owner, attempt.job, kind, config, params)
             except staging.FINAL as error:
