@@ -33,6 +33,7 @@ run: $(STAMP)
 
 test: $(STAMP) lint
 	$(BIN)/python -c "import backend.rules; backend.rules.warm()"
+	$(BIN)/python -c "from backend.configs import CONFIGS; from backend.players import make_player; make_player('heuristic', CONFIGS[0])"
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not serial"
 	$(BIN)/python -m pytest -q -m serial
 

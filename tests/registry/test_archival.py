@@ -145,6 +145,10 @@ def test_foreign_rows_are_left_alone_where_moving_them_would_break_something(roo
         db.execute("UPDATE versions SET file_path = '/elsewhere/a.pth' WHERE version = 1")
         db.execute("UPDATE versions SET file_path = 'models/canonical_hex8_2p.pth' WHERE version = 2")
         db.execute("UPDATE versions SET file_path = 'models/same.pth' WHERE version > 2")
+        db.execute(
+            "UPDATE artifacts SET path = (SELECT v.file_path FROM versions v"
+            " WHERE v.model_id = artifacts.model_id AND v.version = artifacts.version)"
+        )
     db.close()
     found = ruled(root, LATER)
     assert [found[row.label][0] for row in rows] == ["keep"] * 4

@@ -98,7 +98,7 @@ async def test_help_runs_what_is_picked_and_says_why_not(build: Callable[..., An
         assert text_of(app)[-2].startswith(" :events")
         await pilot.press("escape")
         await pilot.pause()
-        await pilot.press("question_mark", *"archive", "enter")
+        await pilot.press("question_mark", *"into", "space", *"the", "space", *"archive", "enter")
         await pilot.pause()
         assert "on Models" in "\n".join(text_of(app))
         await pilot.press("escape")

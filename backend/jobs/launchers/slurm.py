@@ -187,7 +187,8 @@ class SlurmLauncher:
         except SlurmError as error:
             where = "" if error.later or not self.pool.line else f" (hosts.yaml line {self.pool.line})"
             self.trouble = error.what if error.later else self.trouble
-            refusal = RefusedStartError("busy" if error.later else "failed", error.what + where, where=self.name)
+            kind = "busy" if error.later else "conflict" if error.absent else "failed"  # nobody was asked: it never ran
+            refusal = RefusedStartError(kind, error.what + where, where=self.name)
             return dict.fromkeys(batch.keys, refusal)
         except RingRiftError as error:
             log.warning("%s: %s", self.name, error.line())

@@ -151,10 +151,12 @@ class Complaint:
     Attributes:
         later: the same may work another time.
         text: what it means, with Slurm's own words.
+        absent: there is no such program, so that Slurm was asked nothing.
     """
 
     later: bool
     text: str
+    absent: bool = False
 
 
 def complaint(errors: str, code: int | None) -> Complaint:
@@ -164,7 +166,7 @@ def complaint(errors: str, code: int | None) -> Complaint:
     said = "; ".join(dict.fromkeys(line for line in told if not line.startswith("Batch job submission failed: Unsp")))
     said = said[:300] or f"exit code {code}"
     if code == 127 or re.search(r"command not found|No such file or directory.*s(batch|queue)", errors):
-        return Complaint(False, f"Slurm's programs are not there: {said}")
+        return Complaint(False, f"Slurm's programs are not there: {said}", absent=True)
     for later, known in ((True, _LATER), (False, _SETTINGS)):
         for pattern, meaning in known:
             if re.search(pattern, errors):

@@ -34,6 +34,7 @@ class SlurmError(RingRiftError):
     def __init__(self, found: Complaint, where: str) -> None:
         super().__init__(found.text, where=where)
         self.later = found.later
+        self.absent = found.absent
 
 
 class SlurmClient:
