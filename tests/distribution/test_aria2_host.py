@@ -109,7 +109,8 @@ class Silent:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.held: list[socket.socket] = []
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/x"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.accepting = threading.Thread(target=self._accept, daemon=True)
+        self.accepting.start()
 
     def _accept(self) -> None:
         while True:
@@ -142,6 +143,8 @@ class Silent:
             return
 
     def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)  # which ends the wait for another connection
+        self.accepting.join()
         self.listener.close()
         for connection in self.held:
             connection.close()
