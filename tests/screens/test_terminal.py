@@ -251,6 +251,7 @@ def test_the_console_imports_nothing_heavy(paths: Paths, open_terminal: Callable
     told = paths.root / "told"
     terminal = open_terminal([sys.executable, "-c", code, "--root", str(paths.root), str(told)])
     terminal.wait_for(b"nothing runs")
+    terminal.wait_for(b"supervisor idle")  # which is known once the root was read
     for keys, answer in ((b"3", b"no jobs yet"), (b"4", b"no models yet"), (b"1", b"nothing runs")):
         terminal.output = b""
         terminal.send(keys)
