@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from backend.distribution import aria2_host
-from backend.distribution.aria2_reasons import ended, nobody, of_way
+from backend.distribution.aria2_reasons import ended, nobody
 from backend.distribution.conversation import Conversation, talk
 from backend.distribution.reasons import Failure, Reason
+from backend.distribution.receiving import failure_of
 from backend.distribution.shipping import program
 from backend.distribution.transports.base import LEASE_S, Group, Observation, Target
 from backend.errors import RingRiftError
@@ -100,7 +101,7 @@ class Part:
             if not self.seen.ended:
                 self._fail(Failure(Reason.LINK_LOST, "the connection broke"))
         except RingRiftError as error:
-            self._fail(of_way(error))
+            self._fail(failure_of(error))
 
     async def _take(self, said: Mapping[str, Any]) -> None:
         if "ready" in said and not said["whole"]:

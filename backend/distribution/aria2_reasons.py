@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backend.distribution.reasons import Failure, Reason
-from backend.errors import ResourceError, RingRiftError
-from backend.fleet.errors import SshError
 
 HEAD = "head"
 
@@ -68,12 +66,3 @@ def nobody(sources: Mapping[str, str], blamed: Sequence[str] = ()) -> Failure:
     reason, what, hint = _SOURCES[worst]
     told = ", ".join(f"{name}: {said}" for name, said in sorted(sources.items()))
     return Failure(reason, f"{what} ({told})" if told else what, hint, tuple(blamed))
-
-
-def of_way(error: RingRiftError) -> Failure:
-    """What an error of the way to a host means for a delivery."""
-    if isinstance(error, ResourceError):
-        return Failure(Reason.DISK_FULL, error.what, error.hint)
-    if isinstance(error, SshError) and error.permanent:
-        return Failure(Reason.REFUSED, error.what, error.hint)
-    return Failure(Reason.LINK_LOST, error.what, error.hint)

@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from backend.distribution.aria2_part import Part, Patience
-from backend.distribution.aria2_reasons import HEAD, of_way
+from backend.distribution.aria2_reasons import HEAD
 from backend.distribution.range_servers import LOOPBACK, RangeServer, addresses, serve_here, serve_there
 from backend.distribution.reasons import Failure, Reason
+from backend.distribution.receiving import failure_of
 from backend.distribution.transports.base import (
     LEASE_S,
     Budget,
@@ -87,7 +88,7 @@ class Aria2Delivery:
                     if not await self._head.ready():
                         self._no_head = self._head.failure
                 except RingRiftError as error:
-                    self._no_head = of_way(error)
+                    self._no_head = failure_of(error)
                 if self._head is not None and self._no_head is None:
                     self._begin(self._watch(self._head))
             return self._head if self._no_head is None else None
