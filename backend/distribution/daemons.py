@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,14 @@ log = logging.getLogger("ringrift.supervisor")
 
 
 class Daemons:
-    """The daemons of one root."""
+    """The daemons of one root.
 
-    def __init__(self, paths: Paths, store: StateStore) -> None:
-        self.paths, self.store = paths, store
+    Args:
+        wake: tells the supervisor that an operation was submitted; what its own process writes it does not notice.
+    """
+
+    def __init__(self, paths: Paths, store: StateStore, wake: Callable[[], None] = lambda: None) -> None:
+        self.paths, self.store, self._wake = paths, store, wake
         self._scanned = float("-inf")
         self._audited = time.monotonic()
         self._version: int | None = None
@@ -150,6 +155,7 @@ class Daemons:
             return
         params = plan.params | {"cause": cause} | ({"name": name} if name else {})
         await self.store.submit(replace(plan, params=params), BY, key=key)
+        self._wake()
 
 
 def _datasets(folder: Path) -> list[Path]:
