@@ -8,9 +8,10 @@ print before them.
 First line in: ``{"do": "start", "name", "folder", "leaf", "size", "torrent", "listen", "seed", "seats", "lease",
 "lease_s", "tls": {"cert", "key", "dh"} or null, "up", "down"}``. Then ``peers`` (who to dial: a list of [address,
 port]), ``limits`` (``up``, ``down``, bytes a second, 0 for none; ``each``, ``up`` of every port of a seed), ``ban``
-(``address``), ``beat`` (nothing but a sign of life) and ``stop``. Out: ``ready`` (the ports), ``stats`` each second (a seed twice), ``finished`` when everything is hashed and
-flushed, ``banned``, ``disk``, and ``failed`` with a reason before it ends. ``{"do": "end", "folder"}`` as the first
-line ends a peer that another head has left in that folder, and does nothing else.
+(``address``), ``beat`` (nothing but a sign of life) and ``stop``. Out: ``ready`` (the ports), ``stats`` each second (a
+seed twice), ``finished`` when everything is hashed and flushed, ``banned``, ``disk``, and ``failed`` with a reason
+before it ends. ``{"do": "end", "folder"}`` as the first line ends a peer that another head has left in that folder, and
+does nothing else.
 
 It lives by a lease: the file ``lease`` must be there and no older than ``lease_s``; without such a file every command
 renews the lease, which counts from the moment when standard input has ended. When it is over the peer stops listening
