@@ -103,7 +103,7 @@ def _row(
     changed: tuple[str, ...],
 ) -> HostRow:
     settings = host.settings
-    facts = json.loads(record["facts"]) | json.loads(record["code"]) if record else {}
+    facts = _facts(record["facts"], record["code"]) if record else {}
     state, why = host_state(host, record, key is not None, now)
     drained = json.loads(record["drained"]) if record and record["drained"] else None
     troubles = json.loads(record["troubles"]) if record else []
@@ -128,6 +128,12 @@ def _row(
         changed=changed,
         mbit=float(settings["bandwidth_mbps"]) if settings.get("bandwidth_mbps") else None,
     )
+
+
+@lru_cache(maxsize=2**11)
+def _facts(facts: str, code: str) -> dict[str, Any]:
+    """What is stored of a host, not to be changed; the console reads the same texts again and again."""
+    return dict(json.loads(facts) | json.loads(code))
 
 
 def address(host: Host) -> str:
