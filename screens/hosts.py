@@ -76,11 +76,11 @@ class HostsScreen(HostActions, ListScreen[HostRow]):
                 find=lambda host: f"{host.name} {' '.join(host.groups)}", sort=lambda host: host.name,
             ),
             Column("STATE", lambda host: state_span(look, state_word(host)), 9, find=state_word, sort=state_word),
-            Column("ROLE", lambda host: host.role or UNKNOWN, 8, flex=1, find=lambda host: host.role, sort=_role),
-            Column("GPUS", _gpus, 6, align="right", sort=lambda host: len(_newest(host).gpus)),
+            Column("ROLE", lambda host: _role(host) or UNKNOWN, 8, flex=1, find=_role, sort=_role),
+            Column("GPUS", _gpus, 6, align="right", sort=lambda host: len(_nodes(host).gpus)),
             Column("MEM", _percent(_memory), 4, align="right", sort=_memory),
             Column("DISK FREE", _disk, 9, align="right", sort=lambda host: _newest(host).disk_free),
-            Column("LOAD", _load, 5, align="right", sort=lambda host: _newest(host).load),
+            Column("LOAD", _load, 5, align="right", sort=lambda host: _nodes(host).load),
             Column("JOBS", lambda host: f"{host.jobs}/{host.slots}", 5, align="right", sort=lambda host: host.jobs),
             Column("AGE", self._age, 4, align="right", sort=lambda host: host.seen_at),
         ]  # fmt: skip
@@ -129,12 +129,21 @@ def _newest(host: HostRow) -> HostSample:
     return host.samples[-1] if host.samples else _NOTHING
 
 
+def _is_pool(host: HostRow) -> bool:
+    return "pool" in host.facts
+
+
+def _nodes(host: HostRow) -> HostSample:
+    """What runs jobs there; of a pool nothing is sampled but its login host, which runs none."""
+    return _NOTHING if _is_pool(host) else _newest(host)
+
+
 def _role(host: HostRow) -> str:
-    return host.role
+    return host.role or ("slurm pool" if _is_pool(host) else "")
 
 
 def _memory(host: HostRow) -> float | None:
-    return memory_share(_newest(host))
+    return memory_share(_nodes(host))
 
 
 def memory_share(sample: HostSample) -> float | None:
@@ -180,15 +189,15 @@ def _disk(host: HostRow) -> Span:
 
 
 def _load(host: HostRow) -> Span:
-    load = _newest(host).load
+    load = _nodes(host).load
     return (UNKNOWN, "dim") if load is None else (f"{load:.1f}", _role_of(host))
 
 
 def _gpus(host: HostRow) -> Span:
-    gpus = _newest(host).gpus
+    gpus = _nodes(host).gpus
     if not gpus:
         return UNKNOWN, "dim"
-    busy = gpu_share(_newest(host))
+    busy = gpu_share(_nodes(host))
     return f"{len(gpus)}" + ("" if busy is None else f" {100 * busy:.0f}%"), _role_of(host)
 
 
@@ -206,7 +215,7 @@ def host_facts(screen: BaseScreen, host: HostRow) -> list[Fact]:
         *([("drained", (host.drained, "warn"))] if host.drained is not None else []),
         *[("changed", (f"{change}; not used before a reload ({reload})", "warn")) for change in host.changed],
         ("address", host.address or "this machine"),
-        ("role", host.role or UNKNOWN),
+        ("role", _role(host) or UNKNOWN),
         *([("groups", " ".join(host.groups))] if host.groups else []),
         ("jobs", f"{host.jobs} of {host.slots}"),
         ("key", "not needed" if host.local else host.fingerprint or ("not enrolled", "warn")),
@@ -215,10 +224,11 @@ def host_facts(screen: BaseScreen, host: HostRow) -> list[Fact]:
         ("seen", clock.long(host.seen_at)),
     ]
     facts += _jobs(screen, host)
-    if "pool" in host.facts:
+    if _is_pool(host):
         facts += [("Pool", None), *pool_text(host.facts["pool"])]
     if host.samples:
-        now = "Resources" if host.state == "up" else f"Resources as last told, {clock.ago(sample.at)}"
+        of = "Login host, and the disk of the shared root" if _is_pool(host) else "Resources"
+        now = of if host.state == "up" else f"{of} as last told, {clock.ago(sample.at)}"
         facts += [(now, None), *_resources(screen, host, sample)]
     if host.facts_at is not None:
         facts += [("Set-up", None)]

@@ -38,7 +38,7 @@ from backend.jobs.reconcile import (
     reconcile,
 )
 from backend.jobs.staging import Site, reading_env, staged_argv
-from backend.jobs.torchrun import Rendezvous, torchrun_argv
+from backend.jobs.torchrun import Rendezvous, last_words, torchrun_argv
 from backend.paths import Paths
 from backend.state.store import StateStore
 
@@ -248,8 +248,8 @@ class Keeper:
         except RingRiftError as error:
             log.warning("%s", error.line())
             return seen.exit.text()
-        lines = [line.strip() for line in tail.data.decode("utf-8", "replace").splitlines() if line.strip()]
-        last = "".join(sign for sign in (lines[-1] if lines else "") if sign.isprintable())[:WHY_CHARACTERS]
+        told = last_words(tail.data.decode("utf-8", "replace"))
+        last = "".join(sign for sign in told if sign.isprintable())[:WHY_CHARACTERS]
         return f"{seen.exit.text()}: {last}" if last else seen.exit.text()
 
     async def _conclude(self, launcher: Launcher, keys: list[str]) -> None:

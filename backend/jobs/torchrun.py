@@ -33,6 +33,19 @@ class Rendezvous:
     members: tuple[str, ...] = ()
 
 
+def last_words(text: str) -> str:
+    """The line of a log's end that tells why: its last one, unless ``torchrun`` has put its own report after it.
+
+    That report names an exit code and no reason, and ends in a line of ``=``; our programs say theirs before it, behind
+    ``ringrift: ``.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    ours = [line.removeprefix("ringrift: ") for line in lines if line.startswith("ringrift: ")]
+    if ours and lines[-1].strip("=-") == "":
+        return ours[-1]
+    return lines[-1] if lines else ""
+
+
 def torchrun_argv(argv: Sequence[str], meet: Rendezvous, *, node: int | None) -> list[str]:
     """``argv``, which is ``[python, "-m", module, ...]``, as the command of one member.
 

@@ -151,8 +151,10 @@ class Head:
 
 
 @pytest.fixture
-async def head(paths: Paths, make_slurm: Callable[..., Slurm], tmp_path: Path) -> AsyncIterator[Head]:
-    made = Head(paths, make_slurm(), tmp_path)
+async def head(
+    request: pytest.FixtureRequest, paths: Paths, make_slurm: Callable[..., Slurm], tmp_path: Path
+) -> AsyncIterator[Head]:
+    made = Head(paths, make_slurm(**getattr(request, "param", {})), tmp_path)
     yield made
     await made.launcher.close()
 
@@ -173,6 +175,7 @@ async def test_a_controller_that_is_killed_right_after_a_submission(head: Head) 
     assert head.phases()[Phase.EXITED] + head.phases()[Phase.UNKNOWN] == ATTEMPTS
 
 
+@pytest.mark.parametrize("head", [{"slurmd_timeout": 9}], indirect=True, ids=[""])
 async def test_a_controller_that_has_forgotten_everything(head: Head) -> None:
     await head.until(lambda: head.phases()[Phase.RUNNING] > 0)
     head.slurm.kill("slurmctld")

@@ -27,7 +27,7 @@ from backend.jobs.reconcile import (
     World,
     reconcile,
 )
-from backend.jobs.torchrun import Rendezvous, torchrun_argv
+from backend.jobs.torchrun import Rendezvous, last_words, torchrun_argv
 from backend.snapshot import ENDED
 
 SIZE = 3
@@ -386,3 +386,12 @@ def test_no_order_of_events_runs_a_member_twice_mixes_attempts_or_leaves_a_gang_
     assert {one.state for one in shown.values()} <= {"done", "failed", "cancelled", "unknown"}
     assert len({one.state for one in shown.values()}) == 1
     assert all(one.executions <= 1 for one in bench.hosts.values())
+
+
+def test_why_a_member_failed_is_what_our_program_said_and_not_the_report_around_it() -> None:
+    report = "raise ChildFailedError(\n====\nringrift_console.cli FAILED\n  exitcode  : 4 (pid: 1)\n======\n"
+    assert (
+        last_words(f"ringrift: nothing to learn (record more)\nTraceback\n{report}") == "nothing to learn (record more)"
+    )
+    assert last_words("ringrift: a warning\nepoch 1\nlost\n\n") == "lost"
+    assert last_words(report).strip("=") == "" and last_words("") == ""

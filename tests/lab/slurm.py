@@ -55,7 +55,7 @@ MaxArraySize=2001
 MaxJobCount=5000
 EnforcePartLimits=ALL
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,default_queue_depth=200
-SlurmdTimeout=30
+SlurmdTimeout={slurmd_timeout}
 SlurmctldTimeout=10
 MessageTimeout=10
 InactiveLimit=0
@@ -98,11 +98,13 @@ class Slurm:
         folder: everything lies there; its path must be short, for a socket's name has at most 107 characters.
         cpus: of each node; so many jobs run there at a time.
         min_job_age: seconds that the controller remembers a job after its end.
+        slurmd_timeout: seconds after which a node that does not answer is down. It is pinged three times in these, and
+            every 20th time tells what it runs: until then, what the controller takes for running there is not missed.
     """
 
-    def __init__(self, folder: Path, *, cpus: int = 2, min_job_age: int = 300) -> None:
+    def __init__(self, folder: Path, *, cpus: int = 2, min_job_age: int = 300, slurmd_timeout: int = 30) -> None:
         self.folder = folder
-        self.cpus, self.min_job_age = cpus, min_job_age
+        self.cpus, self.min_job_age, self.slurmd_timeout = cpus, min_job_age, slurmd_timeout
         self.root = folder / "shared"
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -136,7 +138,12 @@ class Slurm:
         )
         self.conf.write_text(
             CONF.format(
-                host=host, folder=self.folder, controller_port=free_port(), nodes=nodes, min_job_age=self.min_job_age
+                host=host,
+                folder=self.folder,
+                controller_port=free_port(),
+                nodes=nodes,
+                min_job_age=self.min_job_age,
+                slurmd_timeout=self.slurmd_timeout,
             )
         )
         self.start_munge()

@@ -15,7 +15,7 @@ from backend.snapshot import GpuSample, HostSample, Need
 from ringrift_console.glyphs import ASCII, UTF8
 from screens import dialogs
 from screens.hosts import disk_share, gpu_share, memory_share, state_word
-from tests.screens.conftest import ago, make_attempt, make_job, press
+from tests.screens.conftest import ago, make_attempt, make_host, make_job, press
 
 
 @pytest.fixture
@@ -188,3 +188,20 @@ def test_a_drained_host_that_is_down_is_down_first_of_all(snapshot: Any) -> None
     host = snapshot.hosts[2]
     assert state_word(host) == "drained"
     assert state_word(replace(host, state="down")) == "down"
+
+
+async def test_of_a_pool_nothing_of_its_login_host_is_shown_as_if_its_nodes_had_it(
+    build: Callable[..., Any], text_of: Any, snapshot: Any
+) -> None:
+    looks = {"nodes": {"idle": 2}, "queue": {"pending": 7}, "ours": {"pending": 3}, "rule": "training first go here"}
+    host = make_host("cluster", role="", local=True)
+    pool = replace(host, facts=host.facts | {"pool": looks})
+    app = build(source=replace(snapshot, hosts=(pool,)))
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, "2")
+        (line,) = [line for line in text_of(app) if "cluster" in line and "slurm pool" in line]
+        assert "1 87%" not in line and "%" not in line.partition("slurm pool")[2][:40]
+        await press(pilot, "enter")
+        shown = "\n".join(text_of(app))
+        for words in ("2 idle", "7 pending", "3 pending", "training first go here", "Login host, and the disk of the"):
+            assert words in shown
