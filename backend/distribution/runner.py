@@ -207,8 +207,8 @@ class Runner:
             if one is not None:
                 seen[row.host] = one
                 about = work.of(row.host)
-                if one.have > about.have:
-                    about.have, about.gained_at = one.have, now
+                if one.have > about.have or one.waits:
+                    about.have, about.gained_at = max(one.have, about.have), now
         if seen and now - work.told >= TELL_S:
             work.told = now
             use = {name: vars_of(delivery.head()) for name, delivery in work.deliveries.items()}
