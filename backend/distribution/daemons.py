@@ -17,7 +17,7 @@ from typing import Any
 
 from backend.distribution.described import hosts_described
 from backend.distribution.drift import audit_hosts, holdings
-from backend.distribution.plans import plan_distribute
+from backend.distribution.plans import gpus_of, plan_distribute
 from backend.distribution.policy import Policy, read_policy
 from backend.errors import RingRiftError
 from backend.fleet.hosts import Host, Hosts
@@ -165,6 +165,5 @@ def _datasets(folder: Path) -> list[Path]:
 
 
 def _takes_datasets(host: Host, row: HostRow) -> bool:
-    gpus = bool(host.settings.get("gpus") or host.settings.get("gpu") or (row.samples and row.samples[-1].gpus))
-    usable = row.state in ("up", "down", "unknown") and row.fingerprint is not None
-    return not host.is_local and gpus and usable and not host.settings.get("skip_sync_receive")
+    usable = row.state in ("up", "down", "unknown") and (host.is_here or row.fingerprint is not None)
+    return not host.is_local and gpus_of(host, row) > 0 and usable and not host.settings.get("skip_sync_receive")

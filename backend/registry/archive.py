@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,9 @@ from backend.registry.changes import Author, Decision, refuse_foreign, set_path
 from backend.registry.deployment import check_source
 from backend.registry.files import full_path, move, registered_path, stored_path
 from backend.registry.hashing import sha256_file, sidecar_path, write_sidecar
+from backend.registry.leases import leases
 from backend.registry.outbox import publish
-from backend.registry.policy_facts import rating_note
+from backend.registry.policy_facts import in_use, rating_note
 from backend.registry.schema import writing
 from backend.registry.stages import TRANSITIONS
 from backend.registry.store import find
@@ -57,17 +59,22 @@ async def plan_archive(paths: Paths, *, model: str, reason: str | None = None) -
 
     Raises:
         NotFoundError: there is no such model.
-        RefusedError: it is protected, or archived already.
+        RefusedError: it is protected, in use, or archived already.
     """
-    return await asyncio.to_thread(_plan_archive, paths, model, reason or "archived by hand", "manual")
+    leased = await leases(paths)
+    return await asyncio.to_thread(_plan_archive, paths, model, reason or "archived by hand", "manual", leased)
 
 
-def _plan_archive(paths: Paths, model: str, reason: str, folder: str) -> Plan:
-    row = find(paths, model)
-    refuse_foreign(row)
-    why = protected(paths).get(row.label)
+def _refuse_protected(paths: Paths, row: ModelRow, leased: Mapping[str, str]) -> None:
+    why = protected(paths).get(row.label) or in_use(paths, (row,), leased).get(row.label)
     if why:
         raise RefusedError(f"protected from archiving: {why}", where=row.label)
+
+
+def _plan_archive(paths: Paths, model: str, reason: str, folder: str, leased: Mapping[str, str]) -> Plan:
+    row = find(paths, model)
+    refuse_foreign(row)
+    _refuse_protected(paths, row, leased)
     if "archived" not in TRANSITIONS.get(row.stage, ()):
         raise RefusedError(f"a model that is {row.stage} cannot be archived", where=row.label)
     if row.present:
@@ -100,18 +107,24 @@ async def apply_archive(paths: Paths, plan: Plan, store: StateStore) -> dict[str
     """Carries out a plan of :func:`plan_archive`; does what is left of it when repeated.
 
     Raises:
-        RefusedError: the model is protected now.
+        RefusedError: the model is protected or in use now.
         LockedError: it has changed otherwise since the plan was made.
         UnverifiedError: the file is not the one that was registered; nothing was moved.
     """
     author = Author(await store.operator(), store.own_operation())
-    done = await asyncio.to_thread(archive, paths, plan.params, author)
+    leased = await leases(paths, store)
+    done = await asyncio.to_thread(archive, paths, plan.params, author, leased)
     await publish(paths, store)
     return done
 
 
-def archive(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, Any]:
+def archive(
+    paths: Paths, params: dict[str, Any], author: Author, leased: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """:func:`apply_archive` without the event; a policy has ``record`` and ``after`` too, its facts and the stage.
+
+    Args:
+        leased: what is in use, see :mod:`backend.registry.leases`.
 
     Returns the event's payload.
     """
@@ -119,9 +132,8 @@ def archive(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, A
     if done is not None:
         return done
     row = find(paths, str(params["model"]))
-    why = protected(paths).get(row.label)
-    if why:
-        raise RefusedError(f"protected from archiving: {why}", where=row.label)
+    moved_before = not full_path(paths, row.path).is_file()  # a use that came up after that stops nothing
+    _refuse_protected(paths, row, {} if moved_before else leased or {})
     if row.stage != params["stage"] or row.sha256 != params["sha256"] or row.path != params["from"]:
         raise LockedError("the model has changed since the plan was made", where=row.label, hint="plan it again")
     moved = put_away(paths, row, str(params["to"]), str(params["reason"]), params.get("rating"))

@@ -15,7 +15,7 @@ from backend.paths import Paths
 from backend.snapshot import ENDED
 from backend.state.store import StateStore
 
-LEASES: tuple[str, ...] = ("backend.registry.leases:of_jobs",)
+LEASES: tuple[str, ...] = ("backend.registry.leases:of_jobs", "backend.distribution.leases:of_transfers")
 """Who is asked, as ``module:function``."""
 
 

@@ -11,10 +11,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from backend.distribution import ledger
+from backend.distribution.ledger import Wanted
 from backend.errors import Exit, LockedError, RefusedError
 from backend.paths import Paths
+from backend.plans import Plan
 from backend.registry.archival import AT_ONCE, apply_archival, plan_archival, rulings
-from backend.registry.archive import manifest_path, plan_archive, plan_restore
+from backend.registry.archive import archive, manifest_path, plan_archive, plan_restore
 from backend.registry.changes import Author, Decision
 from backend.registry.leases import leases
 from backend.registry.policy_facts import standings
@@ -137,6 +140,54 @@ def test_a_model_that_a_job_uses_is_kept_by_whatever_the_job_calls_it(root: Path
     assert [found[row.label][0] for row in rows] == ["keep"] * 4 + ["archive"] * 2
     assert found[rows[0].label][1] == "job g1 (gauntlet) uses it"
     assert len(asyncio.run(leases(root))) == 6
+
+
+def test_a_model_that_is_in_transfer_or_is_to_be_stays_until_every_host_has_it(root: Paths, make_model: Make) -> None:
+    going, planned, gone, free = (make_model() for _ in range(4))
+
+    async def transfer(row: ModelRow, *, carried_out: bool = True, ended: bool = False) -> None:
+        params = {"path": str(root.root / row.path), "sha256": row.sha256}
+        plan = Plan("transfers.distribute", f"Distribute {row.label}", params)
+        async with await StateStore.open(root) as store:
+            operation = await store.submit(plan, "tester")
+            if not carried_out:
+                return
+            wanted = Wanted(row.label, "distribute", f"models/{row.sha256}.pth", params["path"], row.sha256, 9,
+                            "checkpoint", (("n1", ("stream",), 0),), row.label)  # fmt: skip
+            name = await ledger.create(store, wanted, operation)
+            await store.end_operation(operation, "done")
+            if ended:
+                async with store.database.write() as db:
+                    await db.run("UPDATE transfers SET ended_at = 1 WHERE id = ?", (name,))
+
+    asyncio.run(transfer(going))
+    asyncio.run(transfer(planned, carried_out=False))
+    asyncio.run(transfer(gone, ended=True))
+    found = ruled(root, LATER)
+    assert [found[row.label][0] for row in (going, planned, gone, free)] == ["keep", "keep", "archive", "archive"]
+    assert found[going.label][1] == "transfer x1 brings it to hosts"
+    assert "is to bring it to hosts" in found[planned.label][1]
+    with pytest.raises(RefusedError, match="transfer x1 brings it to hosts"):
+        asyncio.run(plan_archive(root, model=going.label))
+
+
+def test_a_transfer_that_begins_after_the_plan_stops_an_archival_by_hand_before_the_file_moves(
+    root: Paths, make_model: Make
+) -> None:
+    row = make_model()
+    params = asyncio.run(plan_archive(root, model=row.label)).params
+    used = {row.sha256: "transfer x1 brings it to hosts"}
+    with pytest.raises(RefusedError, match="transfer x1"):
+        archive(root, params, Author("t", "o1"), used)
+    assert find(root, row.label).present
+    os.rename(root.root / row.path, make_room(root, params["to"]))  # killed after the move, before its row
+    assert archive(root, params, Author("t", "o1"), used)["path"] == params["to"]
+
+
+def make_room(paths: Paths, stored: str) -> str:
+    target = paths.root / stored
+    target.parent.mkdir(parents=True)
+    return str(target)
 
 
 def test_foreign_rows_are_left_alone_where_moving_them_would_break_something(root: Paths, make_model: Make) -> None:
