@@ -335,13 +335,13 @@ class Runner:
         if failure.reason is Reason.CORRUPT:  # perhaps the file here is not the one any more that was read
             work.payload = None
         log.info("%s to %s: %s", transfer.id, row.host, failure.line())
-        await self._save(transfer, row, states.Failed(failure))
-        if failure.reason.course is Course.HALT:
+        if failure.reason.course is Course.HALT:  # told first, so that no crash in between hides it
             log.error("%s is stopped: %s", transfer.id, failure.line())
             await self.store.add_event(
                 "TRANSFER_HALTED", transfer.id, {"title": f"{transfer.title}: {failure.line()}", "host": row.host},
                 key=f"transfer {transfer.id} halted {row.delivery.attempts}",
             )  # fmt: skip
+        await self._save(transfer, row, states.Failed(failure))
 
     async def _payload(self, transfer: Transfer, work: _Work) -> Payload | Failure:
         """The file here, read once a supervisor's life; a failure when it is not the one that was planned."""

@@ -38,7 +38,7 @@ async def test_a_bad_day(tmp_path: Path, paths: Paths, monkeypatch: pytest.Monke
     async with field(tmp_path, paths, monkeypatch, 6, disks={filled: "88m"}) as site:
         site.lose(lossy, 20)
         site.cap(slow, "1mbit")
-        name = await site.submit(site.file(6_000_000))
+        name = await site.submit(site.file(3_000_000))
         await site.under_way(name, 400_000, dies, cut, filled)
         site.bed.kill(dies)
         site.bed.cut(cut)

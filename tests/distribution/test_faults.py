@@ -77,6 +77,7 @@ async def test_the_file_here_changes_while_it_is_given(
         row = await site.until(name)
         assert row.state == "failed" and await site.store.events(type="TRANSFER_HALTED")
         assert all(host.live or host.reason == "source changed" for host in row.hosts)
+        await site.runner.tick()  # which lets go of what has ended
         path.write_bytes(whole)
         plan = await plan_retry(paths, transfer=name)
         await apply_retry(paths, plan, site.store.bound(await site.store.submit(plan)))
