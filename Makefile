@@ -2,7 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-WORKERS ?= auto
+# Tests wait more than they compute: twice as many workers as cores keep the cores busy.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(16, 2 * (os.cpu_count() or 1)))')
 
 N ?= 8
 
@@ -34,7 +35,7 @@ run: $(STAMP)
 test: $(STAMP) lint
 	$(BIN)/python -c "import backend.rules; backend.rules.warm()"
 	$(BIN)/python -c "from backend.configs import CONFIGS; from backend.players import make_player; make_player('heuristic', CONFIGS[0])"
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not serial"
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not serial"
 	$(BIN)/python -m pytest -q -m serial
 
 lint: $(STAMP)

@@ -6,12 +6,14 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from backend.errors import LockedError, NotFoundError, ResourceError, RingRiftError, UnverifiedError
 
+T = TypeVar("T")
 _NO_ROOM = {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE}
 
 
@@ -265,3 +267,19 @@ def file_stamp(path: Path) -> Stamp:
         else:
             found.append((status.st_mtime_ns, status.st_size, mark) if status.st_size else None)
     return tuple(found)
+
+
+class Memory(Generic[T]):
+    """What was last read of a database, by its path: the same object until :func:`file_stamp` is another."""
+
+    def __init__(self, read: Callable[[Path], T]) -> None:
+        self._read = read
+        self._known: dict[Path, tuple[Stamp, T]] = {}
+
+    def get(self, path: Path) -> T:
+        """As it is now. Raises what reading raises; that is never remembered."""
+        stamp = file_stamp(path)
+        known = self._known.get(path)
+        if known is None or known[0] != stamp:
+            known = self._known[path] = (stamp, self._read(path))
+        return known[1]

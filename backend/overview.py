@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from backend.configs import CONFIGS, Config
+from backend.databases import Memory
 from backend.distribution.drift import holdings
 from backend.distribution.rows import transfer_rows
 from backend.errors import NotFoundError, RingRiftError
@@ -26,8 +27,9 @@ from backend.fleet.store import host_rows, make_rows
 from backend.jobs.store import job_rows, pipeline_rows
 from backend.paths import Paths
 from backend.reference.listing import all_models
-from backend.registry.alarms import alarms
+from backend.registry.alarms import read_alarms
 from backend.registry.policies import Policies, read_policies
+from backend.registry.schema import reading
 from backend.snapshot import BUSY, ENDED, AlarmRow, ConfigRow, HostRow, JobRow, ModelRow, Need, Snapshot, WinRate
 from backend.state.store import StateStore
 from backend.thresholds import thresholds
@@ -67,7 +69,15 @@ async def read_snapshot(paths: Paths) -> Snapshot:
 
 
 def _open_alarms(paths: Paths) -> tuple[AlarmRow, ...]:
-    return tuple(alarm for alarm in alarms(paths) if alarm.state == "open")
+    return tuple(alarm for alarm in _alarms.get(paths.registry_db) if alarm.state == "open")
+
+
+def _read_alarms(path: Path) -> tuple[AlarmRow, ...]:
+    with reading(path) as db:
+        return () if db is None else read_alarms(db)
+
+
+_alarms = Memory(_read_alarms)
 
 
 def _alarm_need(alarm: AlarmRow) -> Need:

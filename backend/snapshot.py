@@ -441,10 +441,22 @@ class Snapshot:
     hosts: tuple[HostRow, ...] = ()
     transfers: tuple[TransferRow, ...] = ()  # open ones and the newest others, oldest first
     holdings: tuple[HoldingRow, ...] = ()
+    _live: dict[str, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def live_hosts(self, sha256: str) -> tuple[int, int]:
         """On how many hosts a file is live, of how many that were to have it; (0, 0) when nobody was."""
-        wanted = {host.host for row in self.transfers if row.sha256 == sha256 for host in row.hosts}
-        wanted |= {row.host for row in self.holdings if row.sha256 == sha256}
-        live = {row.host for row in self.holdings if (row.held if row.held is not None else row.sha256) == sha256}
-        return len(live), len(wanted)
+        if not self._live:
+            self._live.update(self._count_live())
+        return self._live.get(sha256, (0, 0))
+
+    def _count_live(self) -> dict[str, tuple[int, int]]:
+        """:meth:`live_hosts` of every file, for a screen asks it of every model that it shows."""
+        wanted: dict[str, set[str]] = {}
+        live: dict[str, set[str]] = {}
+        for row in self.transfers:
+            wanted.setdefault(row.sha256, set()).update(host.host for host in row.hosts)
+        for held in self.holdings:
+            wanted.setdefault(held.sha256, set()).add(held.host)
+            live.setdefault(held.held if held.held is not None else held.sha256, set()).add(held.host)
+        known = (wanted.keys() | live.keys()) - {""}  # a file that is not there, or that nobody has hashed
+        return {name: (len(live.get(name, ())), len(wanted.get(name, ()))) for name in known}

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -364,4 +365,4 @@ class ConsoleApp(App[int], inherit_bindings=False):
 
 def _content(snapshot: Snapshot) -> tuple[Any, ...]:
     """All of a snapshot but the moment it was taken."""
-    return tuple(getattr(snapshot, name) for name in Snapshot.__slots__ if name != "taken_at")
+    return tuple(getattr(snapshot, one.name) for one in fields(snapshot) if one.compare and one.name != "taken_at")

@@ -23,6 +23,8 @@ _ESCAPES = re.compile(
     r"|\x9b[0-?]*[ -/]*[@-~]"
 )
 _PLAIN = re.compile(r"[ -~]*\Z")
+_DRAWN = re.compile(r"[ -~▁-█░─│▌←→…●○◌✓✗■▲▼·]*\Z")
+"""What screens draw most: every character of it is one cell wide and steers nothing."""
 
 _ASCII = {
     "…": "..", "–": "-", "—": "-", "→": "->", "←": "<-", "↑": "^", "↓": "v", "±": "+-", "·": "|", "›": ">", "‹": "<",
@@ -78,7 +80,7 @@ class Glyphs:
 
     def clean(self, text: str) -> str:
         """``text`` on one line, free of anything that is not a visible character of this set."""
-        if _PLAIN.match(text):
+        if _PLAIN.match(text) or (not self.ascii and _DRAWN.match(text)):
             return text
         text = _printable(strip_escapes(text))
         if self.ascii and not text.isascii():

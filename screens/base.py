@@ -126,10 +126,15 @@ class BaseScreen(Screen[None]):
     async def on_key(self, event: events.Key) -> None:
         if isinstance(self.focused, Input):
             return  # what it does not take goes on to its own bindings
-        table = self.app.key_table(self.KIND)
-        action = table.get(event.key) or table.get(event.character or "")
         event.stop()
         event.prevent_default()
+        if not self.is_active:  # typed before what is in front now was drawn: a dialog is answered by who has seen it
+            front = self.app.screen
+            if isinstance(front, BaseScreen):
+                await front.on_key(event)
+            return
+        table = self.app.key_table(self.KIND)
+        action = table.get(event.key) or table.get(event.character or "")
         if self.notice and action is not None and action.name != "back":
             self.say("")
         if action is not None:

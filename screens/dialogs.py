@@ -34,6 +34,8 @@ class Dialog(ModalScreen[Any]):
 
     app: ConsoleApp
     HEADING: ClassVar[str] = ""
+    said: tuple[str, str] | None = None
+    """What was said last, maybe before there was anything to show it on."""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
@@ -53,8 +55,14 @@ class Dialog(ModalScreen[Any]):
         spans = [span for key, does in keys for span in ((f" {key} ", "footer_key"), (f"{does}  ", "text"))]
         self.query_one("#dialog-keys", Bar).show(spans)
 
+    def on_mount(self) -> None:
+        if self.said is not None:
+            self.say(*self.said)
+
     def say(self, text: str, role: str = "notice") -> None:
-        self.query_one("#dialog-note", Bar).show([(text, role)] if text else [])
+        self.said = (text, role)
+        for bar in self.query("#dialog-note").results(Bar):
+            bar.show([(text, role)] if text else [])
 
 
 class PlanDialog(Dialog):

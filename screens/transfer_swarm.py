@@ -19,9 +19,9 @@ def piece_map(pieces: str, part: float | None, look: Look, width: int) -> str:
     if not pieces.isdigit() or not pieces.isascii():
         full, empty = glyphs.bar(part, width)
         return full + empty
-    cells = [pieces[len(pieces) * n // width : max(len(pieces) * n // width + 1, len(pieces) * (n + 1) // width)]
-             for n in range(width)]  # fmt: skip
-    shares = [sum(int(digit) for digit in cell) / (9 * len(cell)) for cell in cells]
+    values, count = pieces.encode(), len(pieces)
+    edges = [(count * n // width, max(count * n // width + 1, count * (n + 1) // width)) for n in range(width)]
+    shares = [(sum(values[first:end]) - ord("0") * (end - first)) / (9 * (end - first)) for first, end in edges]
     steps = len(glyphs.levels) - 1
     return "".join(
         glyphs.bar_empty

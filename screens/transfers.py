@@ -22,6 +22,10 @@ from screens.facts import Fact
 from screens.transfer_swarm import swarm_lines
 
 
+class Picture(Lines, can_focus=True):
+    """The swarm; tab leads to it, and it scrolls where there are more hosts than lines."""
+
+
 class TransfersScreen(BaseScreen):
     """Above the transfers, below the hosts of the one under the cursor; on a wide screen its swarm beside them."""
 
@@ -32,6 +36,7 @@ class TransfersScreen(BaseScreen):
         super().__init__()
         self._seen: tuple[TransferRow, ...] | None = None
         self._rows: tuple[TransferRow, ...] = ()
+        self._drawn: tuple[TransferRow | None, Lines, int] | None = None
         self.swarm = False
 
     def body(self) -> Iterable[Widget]:
@@ -45,10 +50,10 @@ class TransfersScreen(BaseScreen):
                 yield Table(
                     delivery_columns(self.app.look, self._bytes), lambda row: row.host, id="deliveries", empty=""
                 )
-                yield Lines(id="narrow-swarm")
+                yield Picture(id="narrow-swarm")
             with Vertical(id="side-pane", classes="wide-only"):
                 yield Bar(id="swarm-title", classes="title")
-                yield Lines(id="swarm")
+                yield Picture(id="swarm")
 
     def on_mount(self) -> None:
         self.main_table.focus()
@@ -73,8 +78,7 @@ class TransfersScreen(BaseScreen):
             newest = snapshot.transfers[::-1]
             going = [row for row in newest if row.state not in cells.ENDED]
             self._rows = (*going, *(row for row in newest if row.state in cells.ENDED))
-        self.main_table.show(self._rows)
-        self._show_chosen()
+        self.main_table.show(self._rows)  # what follows from the row under the cursor comes with update_chrome
 
     def update_chrome(self) -> None:
         super().update_chrome()
@@ -91,12 +95,17 @@ class TransfersScreen(BaseScreen):
             limit = cells.limit_text(row, self.app.snapshot, self.app.clock.now())
             title.show([(f" {row.id} {row.title} ", "title")], [(f" {limit} ", "dim")], rule=True)
         if self.wide:
-            lines = self.query_one("#swarm", Lines)
             self.query_one("#swarm-title", Bar).show([(" Who feeds whom ", "title")], rule=True)
-            lines.show(() if row is None else swarm_lines(row, self.app.look, max(30, lines.size.width)))
+            self._draw_swarm(row, self.query_one("#swarm", Lines))
         elif self.swarm:
-            lines = self.query_one("#narrow-swarm", Lines)
-            lines.show(() if row is None else swarm_lines(row, self.app.look, max(30, lines.size.width)))
+            self._draw_swarm(row, self.query_one("#narrow-swarm", Lines))
+
+    def _draw_swarm(self, row: TransferRow | None, lines: Lines) -> None:
+        """The picture, unless the same one stands there already: it is most of the work of this screen."""
+        width = max(30, lines.size.width)
+        if self._drawn is None or self._drawn[0] is not row or self._drawn[1:] != (lines, width):
+            self._drawn = row, lines, width
+            lines.show(() if row is None else swarm_lines(row, self.app.look, width))
 
     def _bytes(self) -> int:
         row = self.main_table.current
@@ -171,13 +180,13 @@ def transfer_columns(look: Look, when: Callable[[TransferRow], Span]) -> list[Co
         Column("VIA", lambda row: (cells.routes_text(row) or UNKNOWN, "dim"), 8, flex=1, find=cells.routes_text),
         Column("COPIES", lambda row: f"{row.copies:.2f}", 6, from_width=88, align="right", sort=lambda row: row.copies),
         Column("FOR", when, 6, align="right", from_width=88),
-        Column("SIZE", lambda row: size_text(row.size), 8, from_width=96, align="right", sort=lambda row: row.size),
+        Column("SIZE", lambda row: size_text(row.size), 8, from_width=110, align="right", sort=lambda row: row.size),
     ]
 
 
 def _file(row: TransferRow) -> str:
-    """What is sent, as operators call it."""
-    return row.model or row.name
+    """What is sent, as operators call it; all files lie in the same few folders."""
+    return row.model or row.name.rpartition("/")[2]
 
 
 def delivery_columns(look: Look, size: Callable[[], int]) -> list[Column[DeliveryRow]]:

@@ -27,6 +27,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"hosts had no network of their own: {reason}")
 
 
+LONGEST = (
+    "chaos/test_supervisor_kill.py", "chaos/test_loud_log.py", "jobs/test_gang_run.py", "training/test_group.py",
+    "registry/test_auto_promote_play.py", "jobs/test_shards.py", "screens/test_every_screen.py",
+    "fleet/test_bootstrap.py", "jobs/test_slurm_pool.py", "cli/test_bad_input.py", "cli/test_bad_hosts.py",
+    "jobs/test_ai_service.py", "jobs/test_staging.py", "evaluation/test_gauntlet.py", "training/test_train.py",
+    "evaluation/test_blocks.py", "registry/test_promotion_crashes.py", "chaos/test_agreement.py",
+    "evaluation/test_tournament.py", "monitoring/test_monitor_daemon.py", "distribution/torrent/test_swarm.py",
+    "jobs/test_agent.py", "jobs/test_verbs_jobs.py", "chaos/test_ssh_supervisor.py", "distribution/test_runner.py",
+    "cli/test_bad_models.py", "screens/test_terminal.py", "registry/test_archival.py", "jobs/test_launchers.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take a minute or more come first: with ``--dist loadfile`` one that comes last is waited for alone."""
+    here = Path(__file__).parent
+    place = {here / name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 def end_jobs(agent_root: Path) -> None:
     """Leaves no runner and no command of an agent's root behind."""
     for folder in (agent_root / "jobs").glob("*.*"):

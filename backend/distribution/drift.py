@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from backend.distribution import ledger
 from backend.fleet.hosts import Host
 from backend.paths import Paths
 from backend.snapshot import HoldingRow
-from backend.state.db import Row
 from backend.state.store import StateStore, moment
 
 if TYPE_CHECKING:
@@ -56,13 +56,23 @@ async def audit_hosts(
 async def holdings(store: StateStore) -> tuple[HoldingRow, ...]:
     """What every host holds, as the last receipts and audits say."""
     async with store.database.read() as db:
-        rows = await db.all("SELECT * FROM holdings ORDER BY name, host")
-    return tuple(_row(row) for row in rows)
+        rows = await db.all(
+            "SELECT host, name, sha256, held, why, transfer, published_at, audited_at FROM holdings ORDER BY name, host"
+        )
+    return tuple(_row(*row) for row in rows)
 
 
-def _row(row: Row) -> HoldingRow:
-    at = moment(row["published_at"])
+@lru_cache(maxsize=2**15)  # most are as they were at the look before
+def _row(
+    host: str,
+    name: str,
+    sha256: str,
+    held: str | None,
+    why: str,
+    transfer: str,
+    published: float,
+    audited: float | None,
+) -> HoldingRow:
+    at = moment(published)
     assert isinstance(at, datetime)
-    return HoldingRow(
-        row["host"], row["name"], row["sha256"], row["held"], row["why"], row["transfer"], at, moment(row["audited_at"])
-    )
+    return HoldingRow(host, name, sha256, held, why, transfer, at, moment(audited))

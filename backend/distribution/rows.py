@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from backend.distribution.ledger import failure_from
@@ -23,11 +24,28 @@ async def transfer_rows(store: StateStore, *, last: int = SHOWN, only: str | Non
             "(SELECT number FROM transfers WHERE ?1 IS NULL OR id = ?1 ORDER BY number DESC LIMIT ?2)) ORDER BY number",
             (only, last),
         )
-        found = []
-        for row in rows:
-            hosts = await db.all("SELECT * FROM deliveries WHERE transfer = ? ORDER BY position", (row["id"],))
-            found.append(_transfer(row, hosts))
-    return tuple(found)
+        parts = await db.all(
+            "SELECT d.* FROM json_each(?) t CROSS JOIN deliveries d WHERE d.transfer = t.value ORDER BY d.position",
+            (json.dumps([row["id"] for row in rows]),),
+        )
+    hosts: dict[str, list[Row]] = {row["id"]: [] for row in rows}
+    for part in parts:
+        hosts[part["transfer"]].append(part)
+    known = _known.get(store.paths.state_db, {})
+    made: _Made = {}
+    for row in rows:
+        key = row["id"]
+        content = (tuple(row), *(tuple(part) for part in hosts[key]))
+        before = known.get(key)
+        made[key] = before if before and before[0] == content else (content, _transfer(row, hosts[key]))
+    if only is None:
+        _known[store.paths.state_db] = made
+    return tuple(row for _, row in made.values())
+
+
+_Made = dict[str, tuple[tuple[tuple[object, ...], ...], TransferRow]]
+_known: dict[Path, _Made] = {}
+"""Per database what the last look was made from, and what was made: a transfer that ended is not made again."""
 
 
 def _transfer(row: Row, hosts: list[Row]) -> TransferRow:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -55,7 +56,7 @@ async def host_rows(store: StateStore, hosts: Hosts | None = None, *, samples: b
     keys = await asyncio.to_thread(enrolled_keys, store.paths.console / KNOWN_HOSTS)
     async with store.database.read() as db:
         records = {row["name"]: row for row in await db.all("SELECT * FROM hosts")}
-        found = await _samples(db) if samples else {}
+        found = await _samples(db, store.paths.state_db, records) if samples else {}
     return make_rows(hosts, time.time(), records, found, keys, used)
 
 
@@ -102,7 +103,7 @@ def _row(
     changed: tuple[str, ...],
 ) -> HostRow:
     settings = host.settings
-    facts = json.loads(record["facts"]) | json.loads(record["code"]) if record else {}
+    facts = _facts(record["facts"], record["code"]) if record else {}
     state, why = host_state(host, record, key is not None, now)
     drained = json.loads(record["drained"]) if record and record["drained"] else None
     troubles = json.loads(record["troubles"]) if record else []
@@ -127,6 +128,12 @@ def _row(
         changed=changed,
         mbit=float(settings["bandwidth_mbps"]) if settings.get("bandwidth_mbps") else None,
     )
+
+
+@lru_cache(maxsize=2**11)
+def _facts(facts: str, code: str) -> dict[str, Any]:
+    """What is stored of a host, not to be changed; the console reads the same texts again and again."""
+    return dict(json.loads(facts) | json.loads(code))
 
 
 def address(host: Host) -> str:
@@ -158,18 +165,32 @@ def host_state(host: Host, record: Row | None, enrolled: bool, now: float) -> tu
     return state, record["why"]
 
 
-async def _samples(db: Transaction) -> dict[str, tuple[HostSample, ...]]:
-    """The last samples of every host, oldest first."""
+_Samples = dict[str, tuple[float | None, tuple[HostSample, ...]]]
+_known: dict[Path, _Samples] = {}
+"""Per database and host the time of its last answer when its samples were read, and these."""
+
+
+async def _samples(db: Transaction, path: Path, records: Mapping[str, Row]) -> dict[str, tuple[HostSample, ...]]:
+    """The last samples of every host, oldest first; those of hosts that have not answered since are not read again.
+
+    A sample and the time of the answer that it came with are stored together.
+    """
+    known = _known.get(path, {})
+    stale = [name for name, row in records.items() if name not in known or known[name][0] != row["seen_at"]]
     # CROSS JOIN keeps SQLite to this order of the tables, in which each host's newest rows are looked up.
     rows = await db.all(
-        "SELECT s.host, s.at, s.sample FROM hosts h CROSS JOIN host_samples s WHERE s.host = h.name AND s.at >= "
-        "coalesce((SELECT at FROM host_samples WHERE host = h.name ORDER BY at DESC LIMIT 1 OFFSET ?), 0)",
-        (SAMPLES_SHOWN - 1,),
+        "SELECT s.host, s.at, s.sample FROM json_each(?) h CROSS JOIN host_samples s WHERE s.host = h.value "
+        "AND s.at >= coalesce((SELECT at FROM host_samples WHERE host = h.value ORDER BY at DESC LIMIT 1 OFFSET ?), 0)",
+        (json.dumps(stale), SAMPLES_SHOWN - 1),
     )
-    found: dict[str, list[HostSample]] = {}
+    read: dict[str, list[HostSample]] = {name: [] for name in stale}
     for row in rows:
-        found.setdefault(row["host"], []).append(_sample(row["at"], row["sample"]))
-    return {name: tuple(sorted(samples, key=lambda sample: sample.at)) for name, samples in found.items()}
+        read[row["host"]].append(_sample(row["at"], row["sample"]))
+    now: _Samples = {name: known[name] for name in records if name not in read}
+    for name, samples in read.items():
+        now[name] = records[name]["seen_at"], tuple(sorted(samples, key=lambda sample: sample.at))
+    _known[path] = now
+    return {name: samples for name, (_, samples) in now.items()}
 
 
 @lru_cache(maxsize=2**15)

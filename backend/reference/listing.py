@@ -6,8 +6,8 @@ from backend.databases import tables
 from backend.paths import Paths
 from backend.reference.files import checkpoints
 from backend.reference.identities import stored_name
-from backend.registry.rows import read_rows
 from backend.registry.schema import reading
+from backend.registry.store import model_rows
 from backend.snapshot import ModelRow
 
 
@@ -20,8 +20,10 @@ def all_models(paths: Paths) -> tuple[ModelRow, ...]:
     Raises:
         UnverifiedError, LockedError, ResourceError, SchemaError: the registry cannot be read.
     """
+    rows = model_rows(paths)
+    if any(not row.foreign for row in rows):
+        return rows
     with reading(paths.registry_db) as db:
-        rows = read_rows(db, paths) if db is not None else ()
         if db is not None and "artifacts" in tables(db):
             return rows
     named = {row.path for row in rows} | {stored_name(row.path) for row in rows}

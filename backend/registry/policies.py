@@ -11,10 +11,11 @@ import json
 import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.configs import CONFIGS, parse_config
-from backend.databases import tables
+from backend.databases import Memory, tables
 from backend.errors import LockedError, RefusedError, UsageError
 from backend.paths import Paths
 from backend.plans import Change, Plan
@@ -67,8 +68,12 @@ def read_policies(paths: Paths) -> Policies:
     Raises:
         LockedError, ResourceError, UnverifiedError, SchemaError: the registry cannot be read.
     """
+    return _known.get(paths.registry_db)
+
+
+def _read_policies(path: Path) -> Policies:
     newest: dict[tuple[str, str], PolicyRow] = {(name, ""): PolicyRow(name, MODES[name][0]) for name in MODES}
-    with reading(paths.registry_db) as db:
+    with reading(path) as db:
         if db is not None and "policies" in tables(db):
             for row in db.execute("SELECT * FROM policies ORDER BY seq"):
                 if row["mode"] in (*MODES.get(row["name"], ()), INHERIT):  # else it is of a newer program
@@ -78,6 +83,9 @@ def read_policies(paths: Paths) -> Policies:
     order = {config.key: n for n, config in enumerate(CONFIGS, 1)}
     kept = [row for row in newest.values() if row.mode != INHERIT]
     return Policies(tuple(sorted(kept, key=lambda row: (list(MODES).index(row.name), order.get(row.config or "", 0)))))
+
+
+_known = Memory(_read_policies)
 
 
 async def plan_set(

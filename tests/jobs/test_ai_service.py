@@ -32,6 +32,7 @@ from backend.supervisor import ensure_running
 from backend.training.checkpoint import Metadata, save_model
 from backend.training.network import Architecture, Network
 from tests.chaos.test_ssh_supervisor import opened, until
+from tests.jobs.conftest import until as wait_for
 from tests.lab.checkout import SAMPLES, make_checkout, set_trap
 from tests.lab.kept import describe
 from tests.lab.sshd import Sshd
@@ -316,4 +317,5 @@ async def test_over_ssh_from_the_check_to_the_kept_file(paths: Paths, make_sshd:
         row = await until(store, name, lambda row: row.state in ("done", "failed"))
         assert (row.state, row.host) == ("done", server.name), row.why
         assert sha256_file(foreign(paths, ".npz")) == sha256_file(folder / "made.npz") == row.result["sha256"]
-        assert not (server.folder / "agent/work" / await store.owner() / name).exists()
+        work = server.folder / "agent/work" / await store.owner() / name
+        await asyncio.to_thread(wait_for, lambda: not work.exists(), "the job's folder is removed from the host")

@@ -12,6 +12,7 @@ import pytest
 
 from backend.configs import CONFIGS
 from backend.paths import Paths
+from backend.plans import Plan
 from backend.snapshot import (
     AttemptRow,
     ConfigRow,
@@ -33,6 +34,13 @@ from backend.snapshot import (
 )
 
 NOW = datetime(2026, 3, 4, 14, 7, 30, tzinfo=UTC)
+
+
+async def press(pilot: Any, *keys: str) -> None:
+    """Keys one after the other, each when what the one before did is done."""
+    for key in keys:
+        await pilot.press(key)
+        await pilot.pause()
 
 
 def ago(**parts: float) -> datetime:
@@ -237,3 +245,18 @@ def log_file(tmp_path: Path) -> Path:
 
 
 __all__ = ["NOW", "ago", "make_host", "make_job", "make_model", "make_snapshot", "replace"]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """What was planned: the action's name and its parameters."""
+    from screens import dialogs
+
+    found: list[tuple[str, dict[str, Any]]] = []
+
+    async def make_plan(action: Any, paths: Any, params: dict[str, Any]) -> Plan:
+        found.append((action.name, params))
+        return Plan(action.name, f"{action.label} {params}", {})
+
+    monkeypatch.setattr(dialogs, "make_plan", make_plan)
+    return found

@@ -226,3 +226,35 @@ async def test_by_keys_alone_a_pipeline_becomes_an_operation(
     assert operation is not None
     assert operation.action == "pipeline.start"
     assert operation.state == "pending"
+
+
+async def test_keys_typed_before_a_dialog_is_there_do_nothing(build: Callable[..., Any]) -> None:
+    from textual import events
+
+    from screens.picker import PickerDialog
+
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        screen = app.screen
+        for key in ("escape", "4", "q"):
+            app.push_screen(PickerDialog("Keys and actions", ()))
+            app.say("something happened")
+            await screen.on_key(events.Key(key, key if len(key) == 1 else None))  # it was in front when that was typed
+            await pilot.pause()
+            assert isinstance(app.screen, PickerDialog)
+            await pilot.press("escape")
+            assert app.screen is screen
+
+
+async def test_keys_typed_ahead_act_on_the_screen_that_they_lead_to(build: Callable[..., Any]) -> None:
+    from textual import events
+
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        behind = app.screen
+        await pilot.press("4")
+        await behind.on_key(events.Key("slash", "/"))
+        await pilot.pause()
+        assert app.screen.KIND == "models" and app.screen.query("LineInput")

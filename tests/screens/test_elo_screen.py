@@ -15,6 +15,7 @@ import pytest
 from backend.evaluation.rating_history import current
 from backend.evaluation.rating_view import RatingReader, head_to_head
 from backend.paths import Paths
+from tests.screens.conftest import press
 from tests.screens.evidence import CONFIG, play, register
 
 PATIENCE_S = 120.0
@@ -26,12 +27,6 @@ async def until(pilot: Any, good: Callable[[], bool]) -> None:
     while not good():
         assert time.monotonic() < end, "\n".join(s.text for s in pilot.app.screen._compositor.render_strips())
         await pilot.pause(0.02)
-
-
-async def press(pilot: Any, *keys: str) -> None:
-    for key in keys:
-        await pilot.press(key)
-        await pilot.pause()
 
 
 @pytest.fixture

@@ -15,28 +15,22 @@ from backend.snapshot import GpuSample, HostSample, Need
 from ringrift_console.glyphs import ASCII, UTF8
 from screens import dialogs
 from screens.hosts import disk_share, gpu_share, memory_share, state_word
-from tests.screens.conftest import ago, make_attempt, make_job
-
-
-async def press(pilot: Any, *keys: str) -> None:
-    for key in keys:
-        await pilot.press(key)
-        await pilot.pause()
+from tests.screens.conftest import ago, make_attempt, make_job, press
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    """What was planned: the action's name and its parameters."""
-    found: list[tuple[str, dict[str, Any]]] = []
+def asked(asked: list[tuple[str, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """What was planned; a bootstrap is refused."""
+    make = dialogs.make_plan
 
     async def make_plan(action: Any, paths: Any, params: dict[str, Any]) -> Plan:
-        found.append((action.name, params))
+        plan = await make(action, paths, params)
         if action.name == "hosts.bootstrap":
             raise RefusedError("glibc 2.17 is older than 2.28", where="alder-1", hint="use a newer release")
-        return Plan(action.name, f"{action.label} {params.get('host', '')}", {})
+        return plan
 
     monkeypatch.setattr(dialogs, "make_plan", make_plan)
-    return found
+    return asked
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,9 @@ from rich.cells import cell_len
 from backend.snapshot import Snapshot
 from ringrift_console.glyphs import ASCII, UTF8
 from screens.cells import state_span
-from tests.screens.conftest import ago, make_attempt, make_job, make_unknown
+from tests.screens.conftest import ago, make_attempt, make_job, make_unknown, press
 
 SIZES = [(80, 24), (160, 50)]
-
-
-async def press(pilot: Any, *keys: str) -> None:
-    for key in keys:
-        await pilot.press(key)
-        await pilot.pause()
 
 
 async def page_of(build: Callable[..., Any], text_of: Any, source: Snapshot, size: tuple[int, int], *keys: str) -> str:

@@ -20,6 +20,7 @@ from backend.state.store import StateStore
 from ringrift_console.cli import main
 from screens.dialogs import PlanDialog
 from screens.form import FormDialog
+from tests.screens.conftest import press
 from tests.screens.evidence import CONFIG, play, register
 
 PATIENCE_S = 60.0
@@ -31,12 +32,6 @@ async def until(pilot: Any, good: Callable[[], bool]) -> None:
     while not good():
         assert time.monotonic() < end, "\n".join(s.text for s in pilot.app.screen._compositor.render_strips())
         await pilot.pause(0.02)
-
-
-async def press(pilot: Any, *keys: str) -> None:
-    for key in keys:
-        await pilot.press(key)
-        await pilot.pause()
 
 
 def with_file(paths: Paths, model: ModelRow, stage: str) -> ModelRow:

@@ -8,34 +8,13 @@ from typing import Any
 
 import pytest
 
-from backend.plans import Plan
 from backend.snapshot import HoldingRow, Snapshot
 from ringrift_console.actions import ACTIONS
 from ringrift_console.glyphs import ASCII, UTF8
 from ringrift_console.look import Look
-from screens import dialogs
 from screens import transfer_cells as cells
 from screens.transfer_swarm import feeders, piece_map, swarm_lines
-from tests.screens.conftest import NOW, SIZE, ago, make_delivery, make_host, make_transfers
-
-
-async def press(pilot: Any, *keys: str) -> None:
-    for key in keys:
-        await pilot.press(key)
-        await pilot.pause()
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    """What was planned: the action's name and its parameters."""
-    found: list[tuple[str, dict[str, Any]]] = []
-
-    async def make_plan(action: Any, paths: Any, params: dict[str, Any]) -> Plan:
-        found.append((action.name, params))
-        return Plan(action.name, f"{action.label} {params}", {})
-
-    monkeypatch.setattr(dialogs, "make_plan", make_plan)
-    return found
+from tests.screens.conftest import NOW, SIZE, ago, make_delivery, make_host, make_transfers, press
 
 
 @pytest.mark.parametrize(
@@ -110,6 +89,40 @@ async def test_a_model_tells_where_it_is_live(build: Callable[..., Any], text_of
         assert "1 of 4 hosts" in "\n".join(text_of(app))
     drifted = replace(holding, held="")
     assert replace(snapshot, transfers=rows, holdings=(drifted,)).live_hosts(sha256) == (0, 4)
+
+
+@pytest.mark.parametrize(("size", "keys"), [((80, 24), ("w", "tab")), ((160, 50), ("tab", "tab"))])
+async def test_all_hosts_of_a_large_swarm_can_be_seen(
+    size: tuple[int, int], keys: tuple[str, ...], build: Callable[..., Any], text_of: Any, snapshot: Any
+) -> None:
+    hosts = tuple(make_delivery(f"node-{n:02}", n) for n in range(1, 65))
+    rows = tuple(replace(row, hosts=hosts) for row in snapshot.transfers)
+    app = build(source=replace(snapshot, transfers=rows))
+    left = 96 if size[0] > 120 else 0
+    async with app.run_test(size=size) as pilot:
+        await press(pilot, "6", *keys)
+        picture = "\n".join(line[left:] for line in text_of(app)[10:])
+        assert "more lines" in picture and "node-64" not in picture
+        await press(pilot, "G")
+        assert "node-64" in "\n".join(line[left:] for line in text_of(app)[10:])
+        await press(pilot, "g")
+        assert "head gave" in "\n".join(text_of(app))
+
+
+def test_where_files_are_live_is_counted_once_for_all_of_them(snapshot: Any) -> None:
+    held = ("aa", "aa", None, "bb", "", "cc")
+    holdings = tuple(
+        HoldingRow(f"host-{n % 4}", f"file-{n}", "aa" if n < 4 else "cc", value, "", "x1", NOW)
+        for n, value in enumerate(held)
+    )
+    rows = tuple(replace(row, sha256=sha256) for row, sha256 in zip(snapshot.transfers, ("aa", "dd"), strict=True))
+    given = replace(snapshot, transfers=rows, holdings=holdings)
+    for sha256 in ("aa", "bb", "cc", "dd", "ee"):
+        wanted = {host.host for row in rows if row.sha256 == sha256 for host in row.hosts}
+        wanted |= {row.host for row in holdings if row.sha256 == sha256}
+        live = {row.host for row in holdings if (row.held if row.held is not None else row.sha256) == sha256}
+        assert given.live_hosts(sha256) == (len(live), len(wanted)), sha256
+    assert given.live_hosts("") == (0, 0), "a model whose SHA-256 nobody knows is live nowhere"
 
 
 def test_a_file_is_not_called_whole_before_it_is() -> None:
