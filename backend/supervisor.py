@@ -263,7 +263,7 @@ class Supervisor:
                 raise RefusedError("the plan depends on something unknown here", where=subject)
             now = await _function(GUARDS[kind])(self.paths, store, which)
             if now != expected:
-                raise RefusedError(f"{subject} is {now} now, it was {expected} in the plan", hint="plan it again")
+                raise LockedError(f"{subject} is {now} now, it was {expected} in the plan", hint="plan it again")
 
 
 async def _main(paths: Paths, lock: FileLock, ready: Callable[[], None]) -> None:

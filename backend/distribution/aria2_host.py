@@ -212,7 +212,8 @@ class Fetch:
             return {"kind": "engine", "code": 1, "message": "aria2c is gone"}
         have = int(status["completedLength"])
         now = time.monotonic()
-        if have != self.have or "verifiedLength" in status or status.get("verifyIntegrityPending") == "true":
+        checks = "verifiedLength" in status or status.get("verifyIntegrityPending") == "true"
+        if have != self.have or checks:
             self.have, self.moved = have, now
         by: dict[str, float] = {}
         for url, speed in speeds.items():
@@ -223,6 +224,7 @@ class Fetch:
                 "have": have,
                 "rate": float(status["downloadSpeed"]),
                 "by": by,
+                "checks": checks,
                 "pieces": cells(status.get("bitfield", ""), int(status["numPieces"])),
             }
         )

@@ -114,7 +114,7 @@ class Part:
         if "have" in said:
             self.speeds = {str(name): float(speed) for name, speed in said["by"].items()}
             have, rate = int(said["have"]), float(said["rate"])
-            self.seen = replace(self.seen, have=have, rate=rate, pieces=str(said["pieces"]))
+            self.seen = replace(self.seen, have=have, rate=rate, pieces=str(said["pieces"]), waits=bool(said["checks"]))
             self._told(False)
         if "complete" in said:
             self.speeds = {}

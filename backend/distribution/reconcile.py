@@ -278,7 +278,7 @@ def _watch(work: _Work, row: Placed, about: HostFacts) -> None:
         work.actions.append(Finish(row.host))
     elif seen.failure is not None:
         work.actions.append(Stop(row.host, seen.failure))
-    else:
+    elif not seen.waits:
         patience = SLOW_STALL_S if about.mbit is not None and about.mbit < SLOW_MBIT else STALL_S
         quiet = work.facts.now - about.gained_at
         if quiet >= patience:

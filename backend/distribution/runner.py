@@ -207,8 +207,8 @@ class Runner:
             if one is not None:
                 seen[row.host] = one
                 about = work.of(row.host)
-                if one.have > about.have:
-                    about.have, about.gained_at = one.have, now
+                if one.have > about.have or one.waits:
+                    about.have, about.gained_at = max(one.have, about.have), now
         if seen and now - work.told >= TELL_S:
             work.told = now
             use = {name: vars_of(delivery.head()) for name, delivery in work.deliveries.items()}
@@ -335,13 +335,13 @@ class Runner:
         if failure.reason is Reason.CORRUPT:  # perhaps the file here is not the one any more that was read
             work.payload = None
         log.info("%s to %s: %s", transfer.id, row.host, failure.line())
-        await self._save(transfer, row, states.Failed(failure))
-        if failure.reason.course is Course.HALT:
+        if failure.reason.course is Course.HALT:  # told first, so that no crash in between hides it
             log.error("%s is stopped: %s", transfer.id, failure.line())
             await self.store.add_event(
                 "TRANSFER_HALTED", transfer.id, {"title": f"{transfer.title}: {failure.line()}", "host": row.host},
                 key=f"transfer {transfer.id} halted {row.delivery.attempts}",
             )  # fmt: skip
+        await self._save(transfer, row, states.Failed(failure))
 
     async def _payload(self, transfer: Transfer, work: _Work) -> Payload | Failure:
         """The file here, read once a supervisor's life; a failure when it is not the one that was planned."""

@@ -29,7 +29,7 @@ def distribute(args: argparse.Namespace, paths: Paths) -> int:
 
 async def _wait(store: StateStore, outcome: Outcome) -> tuple[Exit, dict[str, Any]]:
     name = str(outcome.operation.result["transfer"])
-    told = ""
+    told, troubles = "", dict[str, str]()
     while True:
         await keep_supervised(store.paths)
         (row,) = await transfer_rows(store, only=name)
@@ -37,11 +37,15 @@ async def _wait(store: StateStore, outcome: Outcome) -> tuple[Exit, dict[str, An
         if line != told:
             told = line
             say(f"{name} {line}")
+        for host in row.hosts:
+            if host.state in ("blocked", "failed") and troubles.get(host.host) != host.reason:
+                troubles[host.host] = host.reason
+                say(f"{host.host} {host.state}: {host.failure}")
         if row.paused is not None:
             return Exit.LOCKED, {"hosts": [_object(host) for host in row.hosts]}
         if row.live_at is not None:
             for host in row.hosts:
-                if not host.live:
+                if not host.live and host.host not in troubles:
                     say(f"{host.host} {host.state}: {host.failure}")
             code = Exit.DONE if row.live == len(row.hosts) else Exit.FAILED
             return code, {"live": row.live, "hosts": [_object(host) for host in row.hosts]}

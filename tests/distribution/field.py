@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 import yaml
 
-from backend.distribution import plans
+from backend.distribution import plans, runner
 from backend.distribution.drift import audit_hosts, holdings
 from backend.distribution.rows import transfer_rows
 from backend.distribution.runner import Runner
+from backend.distribution.transports import registry
 from backend.fleet.hosts import load_hosts
 from backend.fleet.known_hosts import HostKey, enrol_key
 from backend.fleet.ssh import Limits, SshPool
@@ -39,7 +40,16 @@ from tests.lab.sshd import Sshd
 
 PATIENCE_S = 180.0
 LOOK_S = 0.005
+TRANSPORTS = ("torrent", "aria2", "rsync", "stream")
 QUICK = Limits(connect_s=5, login_s=20, keepalive_s=2, keepalive_count=2, backoff_s=0.02, backoff_max_s=0.5)
+
+
+def begin_with(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves a transport and those that come after it in the order of preference, also for small files."""
+    left = {name: registry.REFERENCES[name] for name in TRANSPORTS[TRANSPORTS.index(transport) :]}
+    monkeypatch.setattr(registry, "SWARM_BYTES", 0)
+    for module in (registry, runner):  # their order counts, so nothing is taken out and put back
+        monkeypatch.setattr(module, "REFERENCES", left)
 
 
 class Witness:
@@ -76,12 +86,12 @@ class Witness:
 class Field:
     """A head with hosts ``lab-h1`` and so on; transfers are worked on in this process, or by a supervisor."""
 
-    def __init__(self, bed: Bed, paths: Paths, store: StateStore) -> None:
+    def __init__(self, bed: Bed, paths: Paths, store: StateStore, owner: str) -> None:
         self.bed, self.paths, self.store = bed, paths, store
         self.names = tuple(bed.servers)
         self.witness = Witness()
         self.pool = SshPool(paths, QUICK)
-        self.runner = Runner(paths, store, lambda: self.pool, "owner", 1)
+        self.runner = Runner(paths, store, lambda: self.pool, owner, 1)
 
     async def close(self) -> None:
         await self.runner.close()
@@ -174,11 +184,15 @@ class Field:
         except TimeoutError:
             raise AssertionError(str(row)) from None
 
-    async def under_way(self, name: str, n: int, count: int, *, work: bool = True) -> None:
-        """Until so many bytes more have come to a host, which has not all of the file then."""
-        before = self.came_to(n)
-        row = await self.until(name, lambda row: self.came_to(n) - before >= count, work=work)
-        assert not row.hosts[self.position(row, n)].live
+    async def under_way(self, name: str, count: int, *hosts: int, work: bool = True) -> None:
+        """Until so many bytes more have come to each of these hosts, which have not all of the file then."""
+        before = [self.came_to(n) for n in hosts]
+
+        def good(row: TransferRow) -> bool:
+            assert not any(self.of(row, n).live for n in hosts), row
+            return all(self.came_to(n) - was >= count for n, was in zip(hosts, before, strict=True))
+
+        await self.until(name, good, work=work)
 
     def position(self, row: TransferRow, n: int) -> int:
         return [host.host for host in row.hosts].index(f"lab-h{n}")
@@ -257,7 +271,7 @@ async def field(
             key = server.host_key.with_suffix(".pub").read_text()
             enrol_key(paths.console / KNOWN_HOSTS, name, HostKey.parse(key))
         async with await StateStore.open(paths) as store:
-            made = Field(bed, paths, store)
+            made = Field(bed, paths, store, await store.owner())
             made.describe()
             try:
                 yield made

@@ -75,6 +75,13 @@ def test_no_byte_for_too_long_is_a_stall_and_slow_links_get_more_time() -> None:
         assert "peers do not answer" in stop.failure.what
 
 
+def test_who_waits_for_its_turn_or_reads_what_is_there_has_not_stalled() -> None:
+    made = transfer(placed("n1", State.FETCHING))
+    waiting = HostFacts(seen=Observation("n1", waits=True), gained_at=0.0)
+    assert reconcile(made, facts(hosts={"n1": waiting})) == []
+    assert reconcile(made, facts(hosts={"n1": replace(waiting, seen=Observation("n1"))})) != []
+
+
 def test_what_an_engine_says_is_acted_on() -> None:
     made = transfer(placed("n1", State.FETCHING))
     failure = Failure(Reason.ENGINE, "crashed")

@@ -21,12 +21,12 @@ from backend.distribution.drift import audit_hosts, holdings
 from backend.distribution.rows import transfer_rows
 from backend.distribution.runner import Runner
 from backend.distribution.states import State
-from backend.distribution.transports import registry
 from backend.errors import RefusedError, UnverifiedError, UsageError
 from backend.paths import Paths
 from backend.snapshot import TransferRow
 from backend.state.store import StateStore
 from tests.distribution.conftest import PATIENCE_S, Cluster, some_bytes
+from tests.distribution.field import begin_with
 
 MakeCluster = Callable[..., Awaitable[Cluster]]
 
@@ -328,7 +328,7 @@ async def test_a_full_disk_is_waited_for_and_used_when_it_is_freed(make_cluster:
 async def test_an_engine_that_breaks_on_a_host_is_tried_twice_and_then_the_next_one_brings_it(
     make_cluster: MakeCluster, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(registry.REFERENCES, "aria2")  # so that rsync comes first
+    begin_with("rsync", monkeypatch)
     cluster = await make_cluster(2)
     describe(cluster)
     payload = cluster.file(1 << 20)

@@ -9,10 +9,12 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from backend.distribution.reasons import Reason
+from backend.distribution.transports import rsync, stream
 from backend.distribution.transports.aria2 import Aria2
 from backend.distribution.transports.base import Delivery, Payload, Transport
 from backend.distribution.transports.rsync import RsyncTransport, explain, progress
@@ -164,6 +166,24 @@ async def test_a_host_that_goes_away_in_the_middle_fails_and_the_others_do_not(
     await again.close()
 
 
+@pytest.mark.parametrize("engine", [rsync, stream])
+async def test_a_host_whose_turn_has_not_come_is_told_from_one_that_stalls(
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch, engine: ModuleType
+) -> None:
+    monkeypatch.setattr(engine, "AT_ONCE", 1)
+    cluster = await make_cluster(2)
+    transport = TRANSPORTS[engine.__name__.rpartition(".")[2]]()
+    usable(cluster, transport)
+    payload = cluster.file(8 * 1024 * 1024)
+    delivery = await transport.start(cluster.means, await cluster.group(payload))
+    await some(delivery, "n1", 1)
+    seen = delivery.observe()
+    assert seen["n1"].complete or (seen["n1"].waits, seen["n2"].waits) == (False, True), seen
+    await ended(delivery, "n1", "n2")
+    assert all(one.complete and not one.waits for one in delivery.observe().values())
+    await delivery.close()
+
+
 async def test_a_source_that_has_changed_is_not_believed(make_cluster: MakeCluster, transport: Transport) -> None:
     cluster = await make_cluster()
     usable(cluster, transport)
@@ -239,6 +259,7 @@ def test_rsyncs_lines_of_progress() -> None:
         (255, "Host key verification failed.", 0, Reason.TRUST),
         (255, "ssh: connect to host n1 port 22: Connection refused", 0, Reason.ENGINE),
         (255, "client_loop: send disconnect: Broken pipe", 9, Reason.LINK_LOST),
+        (12, "rsync: connection unexpectedly closed (28 bytes received so far) [sender]", 9, Reason.ENGINE),
         (30, "rsync error: timeout in data send/receive", 9, Reason.LINK_LOST),
         (23, 'rsync: link_stat "/a" failed: No such file or directory (2)', 0, Reason.SOURCE_CHANGED),
         (2, "protocol version mismatch", 0, Reason.ENGINE),

@@ -211,8 +211,10 @@ class Swarm:
 
         async def gated(argv: Sequence[str]) -> Any:
             async with self._gate:
+                place.observation = replace(place.observation, waits=False)
                 return await opener(argv)
 
+        place.observation = replace(place.observation, waits=True)
         place.channel = Channel(target.name, gated, _python(target), order, self._hear)
 
     def _order(self, name: str) -> dict[str, Any]:
@@ -386,6 +388,7 @@ class Swarm:
         place.observation = replace(
             place.observation, have=min(int(event["done"]), self.payload.size), rate=float(event["down"]),
             received=int(event["received"]), sent=int(event["sent"]), peers=_joined(peers), pieces=str(event["cells"]),
+            waits=event["state"] in CHECKING,
             fault="" if place.observation.complete else fault,
         )  # fmt: skip
 

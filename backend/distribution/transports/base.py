@@ -170,6 +170,7 @@ class Observation:
         complete: the engine has the whole file, flushed and closed.
         failure: why it does not go on; a host with one is not worked on any more.
         fault: trouble that does not end it, such as "3 of 4 peers do not answer".
+        waits: it waits for its turn, or reads what is there already: no stall, though no byte comes.
     """
 
     host: str
@@ -182,6 +183,7 @@ class Observation:
     complete: bool = False
     failure: Failure | None = None
     fault: str = ""
+    waits: bool = False
 
     @property
     def ended(self) -> bool:

@@ -33,7 +33,11 @@ AT_ONCE = 4
 SILENCE_S = 60
 TAIL = 2000
 _PROGRESS = re.compile(rb"\s*([\d,]+)\s+\d+%\s")
-_LOST = frozenset({10, 12, 30, 35, 255})
+_TIMEOUTS = frozenset({30, 35})
+_CUT = re.compile(
+    r"client_loop|closed by|reset by|Broken pipe|Timeout, server|timed out|lost connection|No route to host"
+)
+"""What ssh says when its connection broke; rsync alone cannot tell that from the end of the rsync there."""
 
 
 def progress(text: bytes) -> int | None:
@@ -56,7 +60,7 @@ def explain(code: int, text: str, moved: int) -> Failure:
         return Failure(Reason.TRUST, last, "ringrift hosts enrol compares its key")
     if code in (23, 24) and ("link_stat" in text or "vanished" in text):
         return Failure(Reason.SOURCE_CHANGED, last, "bring the file back, then retry")
-    if code in _LOST and moved:
+    if moved and (code in _TIMEOUTS or _CUT.search(text)):
         return Failure(Reason.LINK_LOST, last)
     return Failure(Reason.ENGINE, last)
 
@@ -115,7 +119,7 @@ class RsyncDelivery:
         for target in targets:
             if target.name in self._meters:
                 self._sent += self._meters[target.name].total
-            self._seen[target.name] = Observation(target.name)
+            self._seen[target.name] = Observation(target.name, waits=True)  # for its turn, then for both sides' sums
             self._meters[target.name] = Meter()
             self._tasks[target.name] = asyncio.create_task(self._run(target), name=f"rsync {target.name}")
 
@@ -142,7 +146,7 @@ class RsyncDelivery:
         except (OSError, RingRiftError) as error:
             failure = Failure(Reason.ENGINE, str(error))
         if failure is None:
-            self._seen[name] = replace(self._seen[name], have=self._payload.size, complete=True)
+            self._seen[name] = replace(self._seen[name], have=self._payload.size, complete=True, waits=False)
         else:
             self._seen[name] = replace(self._seen[name], failure=failure)
         self.changed.set()
@@ -196,7 +200,7 @@ class RsyncDelivery:
             seen = self._seen[name]
             if have is not None and have > seen.have:
                 self._meters[name].add(have - seen.have, time.monotonic())
-                self._seen[name] = replace(seen, have=min(have, self._payload.size), received=have)
+                self._seen[name] = replace(seen, have=min(have, self._payload.size), received=have, waits=False)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

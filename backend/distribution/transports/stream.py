@@ -103,9 +103,10 @@ class StreamDelivery:
         payload, name = self._payload, target.name
         wanted = ranges(target.good, payload.piece_size, payload.size)
         there = payload.size - sum(end - start for start, end in wanted)
-        self._note(name, have=there, pieces=cells(target.good))
+        self._note(name, have=there, pieces=cells(target.good), waits=True)
         try:
             async with self._room:
+                self._note(name, waits=False)
                 await self._write(target, wanted, there)
         except ReceiverError as error:
             self._note(name, failure=error.failure)
