@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from backend.distribution.reasons import Reason
 from backend.distribution.transports.aria2 import Aria2
-from backend.distribution.transports.base import Delivery, Payload, Transport
+from backend.distribution.transports.base import Budget, Delivery, Payload, Transport
 from backend.distribution.transports.rsync import RsyncTransport, explain, progress
 from backend.distribution.transports.stream import StreamTransport, ranges
 from backend.distribution.transports.torrent import TorrentTransport
@@ -162,6 +163,42 @@ async def test_a_host_that_goes_away_in_the_middle_fails_and_the_others_do_not(
     assert again.observe()["n1"].complete, again.observe()
     assert right(cluster, "n1", payload)
     await again.close()
+
+
+async def test_a_limit_holds_for_its_host_and_can_be_lifted_on_the_way(
+    make_cluster: MakeCluster, transport: Transport
+) -> None:
+    cluster = await make_cluster(2)
+    usable(cluster, transport)
+    payload = cluster.file(48 * 1024 * 1024)
+    slow = Budget(hosts={"n1": (None, 100e3)})  # then it would take eight minutes
+    delivery = await transport.start(cluster.means, replace(await cluster.group(payload), budget=slow))
+    await some(delivery, "n1", 1)
+    await ended(delivery, "n2")
+    assert delivery.observe()["n2"].complete and delivery.observe()["n1"].have < payload.size / 2
+    await delivery.limit(Budget())
+    await ended(delivery, "n1")
+    assert delivery.observe()["n1"].complete, delivery.observe()
+    assert right(cluster, "n1", payload)
+    await delivery.close()
+
+
+@pytest.mark.parametrize("engine", [RsyncTransport(), StreamTransport()], ids=lambda one: one.name)
+async def test_who_waits_for_its_turn_says_so_and_gets_it(make_cluster: MakeCluster, engine: Transport) -> None:
+    cluster = await make_cluster(6)
+    usable(cluster, engine)
+    payload = cluster.file(24 * 1024 * 1024)
+    slow = Budget(host_down=100e3)
+    delivery = await engine.start(cluster.means, replace(await cluster.group(payload), budget=slow))
+    async with asyncio.timeout(PATIENCE_S):
+        while sum(seen.have > 0 for seen in delivery.observe().values()) < 4:
+            assert not any(seen.ended for seen in delivery.observe().values()), delivery.observe()
+            await asyncio.sleep(0.01)
+    assert sum(seen.waiting for seen in delivery.observe().values()) == 2
+    await delivery.limit(Budget())
+    await ended(delivery, *cluster.hosts)
+    assert all(seen.complete and not seen.waiting for seen in delivery.observe().values())
+    await delivery.close()
 
 
 async def test_a_source_that_has_changed_is_not_believed(make_cluster: MakeCluster, transport: Transport) -> None:

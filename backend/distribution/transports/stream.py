@@ -103,9 +103,10 @@ class StreamDelivery:
         payload, name = self._payload, target.name
         wanted = ranges(target.good, payload.piece_size, payload.size)
         there = payload.size - sum(end - start for start, end in wanted)
-        self._note(name, have=there, pieces=cells(target.good))
+        self._note(name, have=there, pieces=cells(target.good), waiting=True)
         try:
             async with self._room:
+                self._note(name, waiting=False)
                 await self._write(target, wanted, there)
         except ReceiverError as error:
             self._note(name, failure=error.failure)
@@ -174,8 +175,8 @@ class StreamDelivery:
     def _pause(self, name: str, count: int) -> float:
         """Seconds to wait after a block, so that neither the host's nor the head's budget is passed."""
         limits = []
-        if self._budget.host_down:
-            limits.append(self._budget.host_down)
+        if down := self._budget.down(name):
+            limits.append(down)
         if self._budget.head_up:
             active = sum(1 for seen in self._seen.values() if not seen.ended)
             limits.append(self._budget.head_up / max(1, min(active, AT_ONCE)))
