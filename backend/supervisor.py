@@ -133,7 +133,7 @@ class Supervisor:
             watching = group.create_task(watch.run())
             runner = Runner(self.paths, self.store, lambda: self.roster.pool, self.keeper.owner, self.keeper.epoch)
             distributing = group.create_task(runner.run())
-            watching_files = group.create_task(Daemons(self.paths, self.store).run())
+            watching_files = group.create_task(Daemons(self.paths, self.store, self.wake.set).run())
             policing = group.create_task(PolicyDaemon(self.paths, self.store, wake=self.wake.set).run())
             monitoring = group.create_task(Monitor(self.paths, self.store, self.wake.set).run())
             ready()

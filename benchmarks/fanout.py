@@ -48,8 +48,8 @@ RSYNC_S = 30.0
 """What the rsyncs may take about, at best."""
 PATIENCE_S = 600.0
 NEIGHBOURS = Path("/proc/sys/net/ipv4/neigh/default")
-RECEIPTS = 2
-"""Hosts at once that verify: all of them are on this machine, which has only so many cores."""
+RECEIPTS = 4
+"""Hosts at once that verify: all of them are on this machine, which has only so many cores and one disk."""
 
 
 @contextmanager

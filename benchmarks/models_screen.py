@@ -32,21 +32,13 @@ from backend.evaluation.records import _known as _known_rates  # noqa: E402
 from backend.overview import _rated  # noqa: E402
 from backend.paths import Paths  # noqa: E402
 from backend.registry.store import _known as _known_rows  # noqa: E402
+from benchmarks.calibration import calibrate  # noqa: E402
 from benchmarks.models_root import make  # noqa: E402
 from ringrift_console.app import ConsoleApp  # noqa: E402
 from ringrift_console.clock import Clock  # noqa: E402
 
 PATIENCE_S = 300.0
 CPU = ", processor"
-
-
-def calibrate() -> tuple[float, float]:
-    """Seconds of a fixed piece of work of the interpreter, by the clock and by the processor."""
-    began, busy = time.perf_counter(), time.process_time()
-    total = 0
-    for n in range(1_600_000):
-        total += n * n % 7
-    return time.perf_counter() - began, time.process_time() - busy
 
 
 def text_of(app: Any) -> str:

@@ -30,6 +30,7 @@ from ringrift_console.driver import ConsoleDriver
 from ringrift_console.glyphs import Glyphs, choose_glyphs
 from ringrift_console.keymap import SCREENS
 from ringrift_console.look import Look, ThemeName
+from ringrift_console.painter import Painted, Painter
 from ringrift_console.reader import Reader as BackendReader
 from ringrift_console.settings import Settings
 from ringrift_console.writer import reset_terminal
@@ -108,6 +109,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.marked: str | None = None  # the model that others are compared with, by SHA-256
         self.trouble = ""
         self.lag_ms = 0.0
+        self.painter = Painter()
         self._read_at = monotonic()
         self._tables: dict[str, dict[str, Action]] = {}
         self._event_loop: asyncio.AbstractEventLoop | None = None
@@ -224,10 +226,11 @@ class ConsoleApp(App[int], inherit_bindings=False):
         output = self._driver.output if isinstance(self._driver, ConsoleDriver) else None
         if output is not None and output.congested:
             return
-        super()._display(screen, renderable)
+        super()._display(screen, Painted(self.painter, renderable) if renderable is not None else None)
 
     def redraw(self) -> None:
         """Draws the whole screen again."""
+        self.painter.forget()
         if self.screen_stack:
             self.screen.refresh(layout=True)
 

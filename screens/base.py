@@ -217,6 +217,7 @@ class BaseScreen(Screen[None]):
             self.update_chrome()
 
         self.prompt("/", finish, change=change, value=table.filter.text)
+        self.call_after_refresh(table.prepare_filter)
 
     def do_back(self) -> None:
         """Escape: first the notice, then the filter, then the screen itself where it was pushed."""

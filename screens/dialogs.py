@@ -111,7 +111,7 @@ class PlanDialog(Dialog):
         """A new snapshot was read: is the plan still what would be done?"""
         if self.app.snapshot is not self._seen and not self._checking and not self.moved:
             self._seen = self.app.snapshot
-            self.run_worker(self._check(), group="check", exclusive=True)
+            self.run_worker(self._check, group="check", exclusive=True)
 
     async def _check(self) -> Plan | None:
         """Plans again; None when that plan differs from the one shown, which is then said."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from backend.configs import CONFIGS
@@ -40,10 +41,10 @@ class EloReading(ModelActions):
         now = (file_stamp(self.app.paths.elo_db), self.app.snapshot.revision, len(self.app.snapshot.models))
         if self._asked != (self.config, now):
             self._asked = (self.config, now)
-            self.run_worker(self._read([self.config]), group="elo", exclusive=True)
+            self.run_worker(partial(self._read, [self.config]), group="elo", exclusive=True)
         if everything and self._asked_all != now:
             self._asked_all = now
-            self.run_worker(self._read([config.key for config in CONFIGS]), group="all", exclusive=True)
+            self.run_worker(partial(self._read, [config.key for config in CONFIGS]), group="all", exclusive=True)
 
     async def _read(self, configs: list[str]) -> None:
         assert self.reader is not None
@@ -60,7 +61,7 @@ class EloReading(ModelActions):
         asked = (id(self.data), players)
         if asked != self._asked_met:
             self._asked_met = asked
-            self.run_worker(self._meet(players), group="met", exclusive=True)
+            self.run_worker(partial(self._meet, players), group="met", exclusive=True)
 
     async def _meet(self, players: list[str]) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from textual.widget import Widget
@@ -105,7 +106,7 @@ class LogScreen(BaseScreen):
         def finish(text: str | None) -> None:
             self.view.focus()
             if text is not None:
-                self.run_worker(self.view.search(text), group="search", exclusive=True)
+                self.run_worker(partial(self.view.search, text), group="search", exclusive=True)
 
         self.prompt("/", finish, value="")
 
@@ -114,6 +115,6 @@ class LogScreen(BaseScreen):
         if self.notice:
             self.say("")
         elif self.view.pattern is not None:
-            self.run_worker(self.view.search(""), group="search", exclusive=True)
+            self.run_worker(partial(self.view.search, ""), group="search", exclusive=True)
         else:
             self.dismiss()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.widget import Widget
@@ -72,7 +73,7 @@ class ModelPage(ModelActions):
             seen = (trace(self.app.paths), model)
             if seen != self._seen:
                 self._seen = seen
-                self.run_worker(self._read(model), group="page", exclusive=True)
+                self.run_worker(partial(self._read, model), group="page", exclusive=True)
         self.show_lines()
 
     async def _read(self, model: ModelRow) -> None:

@@ -10,13 +10,14 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from backend.distribution.described import hosts_described
 from backend.distribution.drift import audit_hosts, holdings
-from backend.distribution.plans import plan_distribute
+from backend.distribution.plans import gpus_of, plan_distribute
 from backend.distribution.policy import Policy, read_policy
 from backend.errors import RingRiftError
 from backend.fleet.hosts import Host, Hosts
@@ -36,10 +37,14 @@ log = logging.getLogger("ringrift.supervisor")
 
 
 class Daemons:
-    """The daemons of one root."""
+    """The daemons of one root.
 
-    def __init__(self, paths: Paths, store: StateStore) -> None:
-        self.paths, self.store = paths, store
+    Args:
+        wake: tells the supervisor that an operation was submitted; what its own process writes it does not notice.
+    """
+
+    def __init__(self, paths: Paths, store: StateStore, wake: Callable[[], None] = lambda: None) -> None:
+        self.paths, self.store, self._wake = paths, store, wake
         self._scanned = float("-inf")
         self._audited = time.monotonic()
         self._version: int | None = None
@@ -150,6 +155,7 @@ class Daemons:
             return
         params = plan.params | {"cause": cause} | ({"name": name} if name else {})
         await self.store.submit(replace(plan, params=params), BY, key=key)
+        self._wake()
 
 
 def _datasets(folder: Path) -> list[Path]:
@@ -159,6 +165,5 @@ def _datasets(folder: Path) -> list[Path]:
 
 
 def _takes_datasets(host: Host, row: HostRow) -> bool:
-    gpus = bool(host.settings.get("gpus") or host.settings.get("gpu") or (row.samples and row.samples[-1].gpus))
-    usable = row.state in ("up", "down", "unknown") and row.fingerprint is not None
-    return not host.is_local and gpus and usable and not host.settings.get("skip_sync_receive")
+    usable = row.state in ("up", "down", "unknown") and (host.is_here or row.fingerprint is not None)
+    return not host.is_local and gpus_of(host, row) > 0 and usable and not host.settings.get("skip_sync_receive")

@@ -15,6 +15,7 @@ from backend.distribution.manifest import kind_of
 from backend.distribution.states import LIVE, SETTLED, State
 from backend.errors import NotFoundError, RefusedError, ResourceError, UnverifiedError, UsageError
 from backend.fleet.hosts import Host, Hosts, load_hosts
+from backend.fleet.pools import pool_of
 from backend.fleet.store import find_host, host_rows
 from backend.paths import Paths
 from backend.plans import Change, Plan
@@ -183,7 +184,7 @@ async def choose(
             raise RefusedError(f"{only or 'no way'}: {first.what}", where=host.name, hint=first.hint)
         if rows[host.name].state == "down":
             warnings.append(f"{host.name} does not answer now: it gets the file when it does")
-        wave = 0 if _gpus(host, rows[host.name]) else 1
+        wave = 0 if gpus_of(host, rows[host.name]) else 1
         mbit = host.settings.get("bandwidth_mbps")
         chosen.append((host.name, routes, wave))
         table.append(
@@ -214,7 +215,7 @@ def _unable(host: Host, row: HostRow) -> tuple[str, str] | None:
         return "it is this machine", "it has the file"
     if row.state == "off":
         return row.why, "change its status in hosts.yaml"
-    if row.state == "new" or row.fingerprint is None:
+    if not host.is_here and (row.state == "new" or row.fingerprint is None):
         return "its key is not enrolled", f"ringrift hosts enrol {host.name}"
     if row.state == "refused":
         return row.why, f"ringrift hosts probe {host.name}"
@@ -225,7 +226,10 @@ def _free(row: HostRow) -> int | None:
     return row.samples[-1].disk_free if row.samples else None
 
 
-def _gpus(host: Host, row: HostRow) -> int:
+def gpus_of(host: Host, row: HostRow) -> int:
+    """GPUs that a host has for its jobs, as far as is known; of a pool, those that it gives to a training job."""
+    if host.is_pool:  # what its login host has is not what its nodes have
+        return int(host.settings.get("gpus", 0)) or pool_of(host.name, host.settings).gpus
     seen = len(row.samples[-1].gpus) if row.samples else 0
     return seen or int(host.settings.get("gpus", 0)) or int(bool(host.settings.get("gpu")))
 
@@ -234,7 +238,7 @@ def _order(host: Host, row: HostRow) -> tuple[Any, ...]:
     """GPU hosts first, the most first; slow links last, so that nobody depends on them."""
     mbit = float(host.settings.get("bandwidth_mbps") or 0)
     slow = 0 < mbit < SLOW_MBIT
-    return slow, -_gpus(host, row), -mbit, host.name
+    return slow, -gpus_of(host, row), -mbit, host.name
 
 
 def estimate(size: int, hosts: Sequence[Host | None], described: Hosts, chosen: Sequence[tuple[str, Any, int]]) -> str:

@@ -217,11 +217,25 @@ def has_writer(descriptor: int) -> bool:
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
             return False
         except OSError as error:
-            if error.errno == errno.EAGAIN:
+            if error.errno == errno.EAGAIN and not on_nfs(os.fstat(descriptor).st_dev):
                 return True
-            if error.errno not in (errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, errno.EACCES):
+            if error.errno not in (errno.EAGAIN, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, errno.EACCES):
                 raise
     return any(True for _ in _writers(os.fstat(descriptor)))
+
+
+def on_nfs(device: int, mounts: str = "/proc/self/mountinfo") -> bool:
+    """Whether a device is NFS: of version 4, it refuses a lease with EAGAIN also when nobody has the file open.
+
+    (Linux, fs/nfs/nfs4proc.c: without a delegation of the server there is no lease.)
+    """
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open(mounts, errors="replace") as stream:
+            lines = [line.split() for line in stream]
+    except OSError:
+        return False
+    return any(words[2] == number and words[words.index("-") + 1].startswith("nfs") for words in lines)
 
 
 def _writers(about: os.stat_result) -> Iterator[str]:

@@ -16,7 +16,9 @@ from backend.distribution.transports.base import Payload
 from backend.errors import ResourceError, RingRiftError
 from backend.fleet.errors import SshError
 from backend.fleet.hosts import Host
-from backend.fleet.ssh import SshPool, SshStream
+from backend.fleet.remote import Stream, ThisMachine, Way
+from backend.fleet.shared_root import RootMissing, check_shared_root
+from backend.fleet.ssh import SshPool
 from backend.fleet.transfers import NOISE_BYTES, no_program, python_of
 
 ASK_S = 120.0
@@ -55,10 +57,14 @@ class Prepared:
 
 
 class Receivers:
-    """The receivers of all hosts, under one owner's name."""
+    """The receivers of all hosts, under one owner's name.
+
+    That of a pool runs on its login host, which may be this machine; its base is the root that the nodes share.
+    """
 
     def __init__(self, pool: SshPool, owner: str) -> None:
         self.pool, self.owner = pool, owner
+        self._here = ThisMachine()
         self._places: dict[tuple[str, str], tuple[str, str]] = {}
 
     async def prepare(self, host: Host, payload: Payload, name: str, number: int) -> Prepared:
@@ -113,7 +119,7 @@ class Receivers:
         request = _request(self.owner, host, op, values)
         argv = [python_of(host), "-I", "-S", program]
         try:
-            done = await self.pool.exec(host, argv, stdin=request, timeout_s=timeout_s)
+            done = await self._way(host).exec(host, argv, stdin=request, timeout_s=timeout_s)
         except RingRiftError as error:
             raise ReceiverError(failure_of(error)) from error
         lines = done.stdout.splitlines()
@@ -123,7 +129,7 @@ class Receivers:
             raise ReceiverError(Failure(Reason.REFUSED, f"the receiver did not come up: {last[0]}"))
         return _answer(lines[-1], done.stderr)
 
-    async def open(self, host: Host, op: str, **values: Any) -> SshStream:
+    async def open(self, host: Host, op: str, **values: Any) -> Stream:
         """An operation that is talked to; the next line is its first answer.
 
         Raises:
@@ -131,7 +137,7 @@ class Receivers:
         """
         program, _ = await self._programs(host)
         try:
-            stream = await self.pool.open_stream(host, [python_of(host), "-I", "-S", program])
+            stream = await self._way(host).open_stream(host, [python_of(host), "-I", "-S", program])
             try:
                 stream.write(_request(self.owner, host, op, values))
                 noise = 0
@@ -153,12 +159,17 @@ class Receivers:
         """Sends the programs again before the next use, e.g. because somebody removed them."""
         self._places = {key: value for key, value in self._places.items() if key[0] != name}
 
+    def _way(self, host: Host) -> Way:
+        return self._here if host.is_here else self.pool
+
     async def _programs(self, host: Host) -> tuple[str, str]:
         key = (host.name, base_of(host))
         if key not in self._places:
+            way = self._way(host)
             try:
-                ours = await ship(self.pool, host, Path(receiver.__file__))
-                self._places[key] = (ours, await ship(self.pool, host, Path(loadable.__file__)))
+                await check_shared_root(way, host)
+                ours = await ship(way, host, Path(receiver.__file__))
+                self._places[key] = (ours, await ship(way, host, Path(loadable.__file__)))
             except RingRiftError as error:
                 raise ReceiverError(failure_of(error)) from error
         return self._places[key]
@@ -198,7 +209,7 @@ def failure_of(error: RingRiftError) -> Failure:
     hint = error.hint
     if isinstance(error, ResourceError):
         return Failure(Reason.DISK_FULL, error.what, hint)
-    if isinstance(error, SshError) and error.permanent:
+    if isinstance(error, RootMissing) or (isinstance(error, SshError) and error.permanent):
         return Failure(Reason.REFUSED, error.what, hint)
     return Failure(Reason.LINK_LOST, error.what, hint)
 

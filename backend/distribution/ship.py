@@ -9,7 +9,7 @@ from pathlib import Path
 
 from backend.fleet.errors import TransferFailed
 from backend.fleet.hosts import Host
-from backend.fleet.ssh import SshPool
+from backend.fleet.remote import Remote
 
 SHIP_S = 120.0
 AGENT_ROOT = "~/.local/state/ringrift"
@@ -18,15 +18,18 @@ AGENT_ROOT = "~/.local/state/ringrift"
 def base_of(host: Host) -> str:
     """The folder under which a host has its models and data.
 
-    A host that runs a checkout has them there; one that runs our code, where everything of ours lies.
+    A host that runs a checkout has them there; one that runs our code, where everything of ours lies; a pool under its
+    shared root, where all its nodes see them.
     """
     settings = host.settings
+    if host.is_pool:  # one copy for all its nodes
+        return str(settings["shared_root"]).rstrip("/")
     if host.runtime != "builtin" and settings.get("ringrift_path"):
         return str(settings["ringrift_path"])
     return str((settings.get("storage_paths") or {}).get("agent") or AGENT_ROOT)
 
 
-async def ship(pool: SshPool, host: Host, program: Path) -> str:
+async def ship(way: Remote, host: Host, program: Path) -> str:
     """Absolute path of ``program`` on the host, where it is put unless it lies there.
 
     Raises:
@@ -37,11 +40,11 @@ async def ship(pool: SshPool, host: Host, program: Path) -> str:
     place = f"{base_of(host)}/.programs/{digest}/{program.name}"
     word = '"$HOME"' + shlex.quote(place[1:]) if place.startswith("~/") else shlex.quote(place)
     script = f"printf '\\nPLACE %s\\n' {word}; test -s {word} && echo PRESENT"
-    done = await pool.exec(host, ["/bin/sh", "-c", script], timeout_s=SHIP_S)
+    done = await way.exec(host, ["/bin/sh", "-c", script], timeout_s=SHIP_S)
     lines = done.stdout.decode("utf-8", "replace").splitlines()
     found = next((line[6:] for line in reversed(lines) if line.startswith("PLACE ")), None)
     if found is None:
         raise TransferFailed("the host runs no commands of ours", where=host.name, hint=f"exit code {done.code}")
     if lines[-1] != "PRESENT":
-        await pool.put(host, program, found, sha256=digest, timeout_s=SHIP_S)
+        await way.put(host, program, found, sha256=digest)
     return found

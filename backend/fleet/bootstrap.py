@@ -18,6 +18,7 @@ from backend.fleet.doctor import findings, packages_for
 from backend.fleet.hosts import Host
 from backend.fleet.probe import Report, expand_home, probe, python_of
 from backend.fleet.remote import Ended, Remote
+from backend.fleet.shared_root import check_shared_root
 from backend.paths import Paths
 
 STEP_S = 120.0
@@ -100,6 +101,7 @@ async def bootstrap(
     """
     tell = tell or _to_nobody
     await tell("looking at the host")
+    await check_shared_root(remote, host)
     report = await probe(remote, host)
     assert report.facts is not None
     preflight(host, report)

@@ -16,6 +16,7 @@ from typing import Protocol
 from backend.errors import RingRiftError, UnverifiedError
 from backend.fleet.hosts import Host
 
+STDERR_BYTES = 8192
 NOT_FOUND = 127
 """Exit code of a command that is not there, of every shell (POSIX, Shell Command Language, 2.8.2)."""
 
@@ -42,6 +43,28 @@ class Remote(Protocol):
 
     async def put(self, host: Host, local: Path, remote: str, *, sha256: str) -> object:
         """Brings a file there, whole and verified or not at all."""
+        ...
+
+
+class Stream(Protocol):
+    """A running command with its input and output as bytes; every loss is an :class:`OSError`."""
+
+    async def read(self, limit: int = -1) -> bytes: ...
+    async def readline(self) -> bytes: ...
+    def write(self, data: bytes) -> None: ...
+    async def drain(self) -> None: ...
+    def write_eof(self) -> None: ...
+    async def end(self) -> tuple[int | None, str | None, bytes]: ...
+    @property
+    def stderr(self) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class Way(Remote, Protocol):
+    """A way to hosts by which commands can also be talked to."""
+
+    async def open_stream(self, host: Host, argv: list[str], *, inside: bool = False) -> Stream:
+        """A command that is talked to; the caller closes it."""
         ...
 
 
@@ -100,6 +123,69 @@ class ThisMachine:
     async def put(self, host: Host, local: Path, remote: str, *, sha256: str) -> None:
         """Copies a file."""
         await asyncio.to_thread(_copy, local, Path(remote), sha256)
+
+    async def open_stream(self, host: Host, argv: Sequence[str], *, inside: bool = False) -> ChildStream:
+        """A command that is talked to, in the home folder and a session of its own; the caller closes it."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=self.env.get("HOME", "/"),
+                env=self.env,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise RingRiftError(f"{argv[0]} cannot be started", where=host.name, hint=str(error)) from error
+        return ChildStream(process)
+
+
+class ChildStream:
+    """A running child with its input and output as bytes, as :class:`backend.fleet.ssh.SshStream` is on a host."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        self._process, self._input, self._output = process, process.stdin, process.stdout
+        self._stderr = b""
+        self._draining = asyncio.create_task(self._drain_stderr(process.stderr))
+
+    async def _drain_stderr(self, errors: asyncio.StreamReader) -> None:
+        while block := await errors.read(65536):
+            self._stderr += block[: STDERR_BYTES - len(self._stderr)]
+
+    async def read(self, limit: int = -1) -> bytes:
+        """Up to ``limit`` bytes of standard output, all of it for -1; empty at its end."""
+        return await self._output.read(limit)
+
+    async def readline(self) -> bytes:
+        return await self._output.readline()
+
+    def write(self, data: bytes) -> None:
+        self._input.write(data)
+
+    async def drain(self) -> None:
+        await self._input.drain()
+
+    def write_eof(self) -> None:
+        self._input.close()
+
+    async def end(self) -> tuple[int | None, str | None, bytes]:
+        """Waits for the end of the command: code, signal and the beginning of standard error."""
+        await self._draining
+        code = await self._process.wait()
+        return (None, signal.Signals(-code).name, self._stderr) if code < 0 else (code, None, self._stderr)
+
+    @property
+    def stderr(self) -> bytes:
+        return self._stderr
+
+    def close(self) -> None:
+        """Ends it, unless it has ended: nothing of it is left that writes."""
+        self._input.close()
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
 
 
 def _copy(source: Path, target: Path, sha256: str) -> None:

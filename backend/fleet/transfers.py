@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,22 +19,11 @@ from backend.errors import ResourceError, UnverifiedError
 from backend.fleet import courier
 from backend.fleet.errors import ExecTimeout, LinkLost, NoPython, TransferFailed
 from backend.fleet.hosts import Host
+from backend.fleet.remote import Stream
 
 BLOCK = 256 * 1024
 NOISE_BYTES = 1024 * 1024
 _LOADER = "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"
-
-
-class Stream(Protocol):
-    async def read(self, limit: int = -1) -> bytes: ...
-    async def readline(self) -> bytes: ...
-    def write(self, data: bytes) -> None: ...
-    async def drain(self) -> None: ...
-    def write_eof(self) -> None: ...
-    def close(self) -> None: ...
-    @property
-    def stderr(self) -> bytes: ...
-    async def end(self) -> tuple[int | None, str | None, bytes]: ...
 
 
 class Opener(Protocol):
@@ -41,8 +31,11 @@ class Opener(Protocol):
 
 
 def python_of(host: Host) -> str:
-    """The Python that runs our small programs on a host; any from 3.9 on will do."""
-    return str(host.settings.get("python_path", "python3"))
+    """The Python that runs our small programs on a host; any from 3.9 on will do.
+
+    Of a pool whose login host this machine is, that of this installation: its nodes run the same.
+    """
+    return str(host.settings.get("python_path") or (sys.executable if host.is_here else "python3"))
 
 
 async def put(pool: Opener, host: Host, local: Path, remote: str, *, sha256: str, timeout_s: float) -> str:

@@ -37,7 +37,10 @@ def inside(root: str, name: str) -> str:
 
 
 def prepare(request: dict[str, Any]) -> dict[str, Any]:
-    """Makes the folder of a job: ``{root, owner, files: {name: sha256}, folders}`` -> ``{root, missing}``."""
+    """Makes the folder of a job: ``{root, owner, files: {name: sha256}, folders, kept}`` -> ``{root, missing}``.
+
+    What lies in ``kept`` under its SHA-256, because it was distributed to this host, is copied from there.
+    """
     root = os.path.realpath(os.path.expanduser(request["root"]))
     os.makedirs(root, mode=0o700, exist_ok=True)
     mark = os.path.join(root, OWNER_FILE)
@@ -50,9 +53,27 @@ def prepare(request: dict[str, Any]) -> dict[str, Any]:
     for name, sha256 in sorted(request["files"].items()):
         path = inside(root, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        if not os.path.isfile(path) or sha256_of(path) != sha256:
+        if os.path.isfile(path) and sha256_of(path) == sha256:
+            continue
+        if not take(os.path.join(os.path.expanduser(request.get("kept") or ""), sha256), sha256, path):
             missing.append(name)
     return {"root": root, "missing": missing}
+
+
+def take(kept: str, sha256: str, path: str) -> bool:
+    """Copies a kept file to ``path`` if it has that hash. No link: a job that wrote to it would change the kept one."""
+    if not os.path.isabs(kept) or os.path.islink(kept) or not os.path.isfile(kept):
+        return False
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        shutil.copyfile(kept, temporary)
+        if sha256_of(temporary) != sha256:
+            return False
+        os.rename(temporary, path)
+        return True
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
 
 
 def seal(request: dict[str, Any]) -> dict[str, Any]:

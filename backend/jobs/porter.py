@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from backend.errors import ResourceError, RingRiftError
+from backend.errors import RingRiftError
 from backend.fleet.hosts import Host
+from backend.fleet.transfers import python_of
 from backend.jobs import staging
 from backend.jobs import store as rows
 from backend.jobs.launchers.base import Launcher, UnreachableError
@@ -61,7 +62,7 @@ class Porter:
         if host.is_local:
             return Site(host, self._here, sys.executable, str(self.paths.console))
         if host.is_here:
-            return Site(host, self._here, staging.python_here(host), str(host.settings["shared_root"]))
+            return Site(host, self._here, python_of(host), str(host.settings["shared_root"]))
         python, root = facts.get("python"), facts.get("root")
         if self.ways is None or not python or not str(root or "").startswith("/"):
             return None
@@ -73,10 +74,6 @@ class Porter:
         """Begins to send an attempt's inputs, unless that is under way."""
 
         async def work() -> None:
-            if site.host.is_here and not site.host.is_local and not await asyncio.to_thread(Path(site.root).is_dir):
-                # Inputs would make the folder on this machine's own disk, where no node looks.
-                hint = "mount it, or mend hosts.yaml"
-                raise ResourceError(f"the shared_root {site.root} is not there", where=site.host.name, hint=hint)
             try:
                 sent = await staging.push(site, self.paths, self.owner, attempt.job, kind, config, params)
             except staging.FINAL as error:

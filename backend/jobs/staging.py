@@ -21,6 +21,7 @@ from backend.databases import open_reader, sqlite_errors
 from backend.errors import Exit, NotFoundError, ResourceError, RingRiftError, UnverifiedError, UsageError
 from backend.fleet.hosts import Host
 from backend.fleet.remote import Remote, ThisMachine
+from backend.fleet.shared_root import check_shared_root
 from backend.jobs import onhost
 from backend.jobs.reader import READING
 from backend.jobs.recipes import AI_SERVICE, Input, environment, recipe_of
@@ -72,13 +73,19 @@ class Site:
         """The root of a job's attempts there; a second attempt goes on with what the first left."""
         return f"{self.root}/work/{owner}/{job}"
 
+    def kept(self, owner: str) -> str:
+        """Where the host keeps, by their SHA-256, the files that were distributed to it."""
+        return f"{self.root}/.distribution/{owner}/store"
+
     async def ask(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Runs one operation of :mod:`backend.jobs.onhost` there.
 
         Raises:
             ResourceError: the disk there is full.
+            RootMissing: the folder that a pool's nodes share is not there.
             RingRiftError: it did not work, or the host cannot be asked.
         """
+        await check_shared_root(self.transfer, self.host)
         program = await asyncio.to_thread(Path(onhost.__file__).read_bytes)
         argv = [self.python, "-I", "-", operation, json.dumps(dict(request))]
         done = await self.transfer.exec(self.host, argv, stdin=program, timeout_s=STEP_S)
@@ -96,11 +103,6 @@ class Site:
             kind = ResourceError if answer.get("errno") in NO_SPACE else RingRiftError
             raise kind(str(answer["error"]), where=self.host.name)
         return answer
-
-
-def python_here(host: Host) -> str:
-    """The interpreter that has this program on the nodes of a pool whose login host this machine is."""
-    return str(host.settings.get("python_path") or sys.executable)
 
 
 def staged_argv(paths: Paths, kind: str, config: str, params: Mapping[str, Any], python: str, folder: str) -> list[str]:
@@ -147,6 +149,7 @@ async def push(
         "root": folder,
         "owner": owner,
         "files": {name: sha256 for name, (_, sha256) in files.items()},
+        "kept": site.kept(owner),
         "folders": [str(Path(out.name).parent) for out in recipe.outputs(config, params) if "/" in out.name],
     }
     answer = await site.ask("prepare", request)

@@ -16,6 +16,10 @@ class Filter:
     def active(self) -> bool:
         return bool(self.text.strip())
 
+    def narrows(self, other: Filter) -> bool:
+        """True when this is the other one with more letters, so that it can only show fewer rows."""
+        return other.active and self.text.startswith(other.text) and not set(self.text) & set("!=")
+
     def matches(self, fields: Mapping[str, str]) -> bool:
         """True when a row with these fields (lower-case names) is to be shown."""
         return self.select([{name: text.lower() for name, text in fields.items()}])[0]

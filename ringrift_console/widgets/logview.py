@@ -7,6 +7,7 @@ import bisect
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -65,7 +66,7 @@ class LogView(LineWidget, can_focus=True):
         self.follow, self.top, self.sub, self.left, self.found, self.note = True, 0, 0, 0, None, ""
         self.refresh_rows()
         if self.file is not None:
-            self.run_worker(self._load("tail"), group="log", exclusive=True)
+            self.run_worker(partial(self._load, "tail"), group="log", exclusive=True)
 
     async def tick(self) -> None:
         """Takes in what was written since the last look."""
@@ -150,7 +151,7 @@ class LogView(LineWidget, can_focus=True):
             rows -= 1
         self.refresh_rows()
         if rows < 0 and self.file.start > 0 and not self._busy:
-            self.run_worker(self._earlier(rows), group="log", exclusive=True)
+            self.run_worker(partial(self._earlier, rows), group="log", exclusive=True)
 
     async def _earlier(self, rows: int) -> None:
         if await self._load("before"):
@@ -176,7 +177,7 @@ class LogView(LineWidget, can_focus=True):
         """To the end, following it."""
         self.follow, self.note = True, ""
         if self.file is not None and not self.file.at_end:
-            self.run_worker(self._load("tail"), group="log", exclusive=True)
+            self.run_worker(partial(self._load, "tail"), group="log", exclusive=True)
         self.refresh_rows()
 
     def toggle_follow(self) -> None:

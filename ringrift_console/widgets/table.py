@@ -103,7 +103,8 @@ class Table(LineWidget, Generic[T], can_focus=True):
         self.filter = Filter("")
         self.sort_by: int | None = None
         self.reverse = False
-        self._fields: list[dict[str, str]] | None = None  # of the items, for the filter; made when one is typed
+        self._fields: list[dict[str, str]] | None = None  # of the items, for the filter; made when one is to be typed
+        self._matching: tuple[Filter, list[int]] = (Filter(""), [])  # places of the items that the last filter let pass
         self._painted: dict[int, Any] = {}
         self._placed: list[tuple[int, Column[T], int, int]] = []
 
@@ -122,6 +123,12 @@ class Table(LineWidget, Generic[T], can_focus=True):
         self.items = items
         self._fields = None
         self._reorder()
+
+    def prepare_filter(self) -> None:
+        """Reads what a filter looks at, so that its first letter is answered as fast as the others."""
+        if self._fields is None:
+            self._fields = [self._fields_of(item) for item in self.items]
+            self._matching = (Filter(""), [])
 
     def set_filter(self, text: str) -> None:
         self.filter = Filter(text)
@@ -143,9 +150,7 @@ class Table(LineWidget, Generic[T], can_focus=True):
     def _reorder(self) -> None:
         shown = list(self.items)
         if self.filter.active:
-            if self._fields is None:
-                self._fields = [self._fields_of(item) for item in shown]
-            shown = list(compress(shown, self.filter.select(self._fields)))
+            shown = [shown[place] for place in self._select()]
         if self.sort_by is not None and (sort := self.columns[self.sort_by].sort):
             known = [item for item in shown if sort(item) is not None]
             known.sort(key=sort, reverse=self.reverse)
@@ -155,6 +160,17 @@ class Table(LineWidget, Generic[T], can_focus=True):
         self.shown = shown
         self._place_cursor()
         self._repaint()
+
+    def _select(self) -> list[int]:
+        """Places of the items that the filter lets pass."""
+        self.prepare_filter()
+        assert self._fields is not None
+        last, places = self._matching
+        if not self.filter.narrows(last):
+            places = list(range(len(self._fields)))
+        passed = self.filter.select([self._fields[place] for place in places])
+        self._matching = (self.filter, list(compress(places, passed)))
+        return self._matching[1]
 
     def _fields_of(self, item: T) -> dict[str, str]:
         return {column.name.lower(): column.find(item).lower() for column in self.columns if column.find}

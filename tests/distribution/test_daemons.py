@@ -61,7 +61,9 @@ async def test_a_dataset_goes_to_hosts_with_gpus_once_and_a_lying_one_nowhere(
         np.savez(target, values=np.zeros(4))
         lying = target.getvalue().replace(b"'shape': (4,), ", b"'shape': (9,), ")
         (paths.training / "square8_2p.npz").write_bytes(lying)
-        await Daemons(paths, store).tick()
+        woken: list[bool] = []
+        await Daemons(paths, store, lambda: woken.append(True)).tick()
+        assert woken == [True], "a supervisor does not notice what its own process writes"
         (row,) = await carried_out(cluster, store)
         assert (row.cause, row.name, [host.host for host in row.hosts]) == (
             "export",

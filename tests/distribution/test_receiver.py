@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import io
 import json
@@ -146,6 +147,29 @@ def test_writers_are_also_found_without_the_kernels_leases(tmp_path: Path, monke
     path = tmp_path / "data"
     path.write_bytes(b"x")
     descriptor = os.open(path, os.O_RDONLY)
+    assert not receiver.has_writer(descriptor)
+    with path.open("ab"):
+        assert receiver.has_writer(descriptor)
+    os.close(descriptor)
+
+
+def test_on_nfs_a_lease_that_is_refused_is_no_writer_but_a_writer_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, order: int, argument: int = 0) -> int:  # as its client does, whoever has the file open
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    path, mounts = tmp_path / "data", tmp_path / "mountinfo"
+    path.write_bytes(b"x")
+    device = path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    mounts.write_text(f"9 1 0:3 / /proc rw - proc proc rw\n10 1 {number} / /a rw shared:1 - nfs4 server:/export rw\n")
+    assert receiver.on_nfs(device, str(mounts)) and not receiver.on_nfs(device)
+    assert not receiver.on_nfs(os.makedev(0, 3), str(mounts)) and not receiver.on_nfs(device, str(tmp_path / "none"))
+    descriptor = os.open(path, os.O_RDONLY)
+    monkeypatch.setattr(receiver.fcntl, "fcntl", refuse)
+    assert receiver.has_writer(descriptor), "here the kernel knows"
+    monkeypatch.setattr(receiver, "on_nfs", lambda device: True)
     assert not receiver.has_writer(descriptor)
     with path.open("ab"):
         assert receiver.has_writer(descriptor)

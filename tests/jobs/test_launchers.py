@@ -16,6 +16,7 @@ from backend.fleet.hosts import Host
 from backend.fleet.pools import pool_of
 from backend.fleet.remote import ThisMachine
 from backend.fleet.ssh import SshPool
+from backend.fleet.transfers import python_of
 from backend.jobs.launchers.base import AttemptSpec, Launcher, RefusedStartError, UnreachableError
 from backend.jobs.launchers.local import LocalLauncher
 from backend.jobs.launchers.slurm import SlurmLauncher
@@ -38,7 +39,7 @@ def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpus:
     return found
 
 
-@pytest.fixture(params=["local", "ssh", "slurm"])
+@pytest.fixture(params=["local", "ssh", "slurm", "slurm-ssh"])
 async def make(request: pytest.FixtureRequest, paths: Paths, tmp_path: Path) -> AsyncIterator[Make]:
     """Makes launchers of one kind for supervisors of the given epochs."""
     async for one in _make(request, paths, tmp_path):
@@ -83,7 +84,28 @@ async def _make(request: pytest.FixtureRequest, paths: Paths, tmp_path: Path) ->
 
         return one
 
-    kind = local if request.param == "local" else slurm() if request.param == "slurm" else await ssh()
+    async def slurm_ssh() -> Callable[[int], Launcher]:
+        """A Slurm whose login host is not this machine: its commands, the agent and all files go through SSH."""
+        cluster: Slurm = request.getfixturevalue("make_slurm")()
+        server: Sshd = request.getfixturevalue("make_sshd")("cluster")
+        reached = {key: value for key, value in server.settings().items() if key != "storage_paths"}
+        host = Host("cluster", cluster.settings(**reached, python_path=sys.executable))
+        assert not host.is_here
+        async with SshPool(paths) as pool:
+            pool.confirm_enrolment(await pool.enrol(host))
+
+        def one(epoch: int) -> Launcher:
+            pools.append(SshPool(paths))
+            serving = SshLauncher(pools[-1], host, "owner", epoch)
+            client = SlurmClient(pools[-1], host, pool_of(host.name, host.settings))
+            return SlurmLauncher(serving, client, "owner", epoch, python_of(host), poll_s=0.2, settle_s=1.0)
+
+        return one
+
+    if request.param.startswith("slurm"):
+        kind = slurm() if request.param == "slurm" else await slurm_ssh()
+    else:
+        kind = local if request.param == "local" else await ssh()
 
     def one(epoch: int) -> Launcher:
         made.append(kind(epoch))

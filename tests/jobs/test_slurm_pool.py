@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from backend.fleet.hosts import load_hosts
+from backend.distribution.plans import apply_distribute, plan_distribute
+from backend.distribution.rows import transfer_rows
+from backend.distribution.runner import Runner
+from backend.fleet.hosts import Host, load_hosts
 from backend.fleet.look import look_at
 from backend.fleet.pool_look import pool_text
 from backend.fleet.store import host_rows
@@ -19,6 +22,7 @@ from backend.jobs.keeper import Keeper
 from backend.jobs.launchers.roster import Roster
 from backend.jobs.pipelines import add_gang
 from backend.jobs.shards import INDICES
+from backend.jobs.staging import LocalTransfer
 from backend.jobs.store import attempt_rows
 from backend.paths import Paths
 from backend.registry.store import find
@@ -129,6 +133,42 @@ async def test_a_gang_is_one_job_on_two_nodes_and_ends_as_one_model(bed: PoolBed
     assert said[0]["name"] == said[1]["name"] and said[0]["shape"] == "gang"
     assert find(bed.paths, "hex8_2p:v1").sha256 == (await bed.row(names[0])).result["sha256"]
     assert (load_model(bed.paths.root / save).metadata.training_info or {})["processes"] == 2
+
+
+class Counting(LocalTransfer):
+    """Knows what was brought to the pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.brought: list[str] = []
+
+    async def put(self, host: Host, local: Path, remote: str, *, sha256: str) -> None:
+        self.brought.append(local.name)
+        await super().put(host, local, remote, sha256=sha256)
+
+
+async def test_what_was_distributed_to_the_shared_root_is_there_on_a_node_and_is_not_sent_again(bed: PoolBed) -> None:
+    bed.keeper.porter._here = transfer = Counting()
+    for name in ("weights.bin", "other.bin"):
+        (bed.paths.root / name).write_bytes(name.encode() * 1000)
+    plan = await plan_distribute(bed.paths, what=str(bed.paths.root / "weights.bin"))
+    operation = bed.store.bound(await bed.store.submit(plan))
+    made = str((await apply_distribute(bed.paths, plan, operation))["transfer"])
+    runner = Runner(bed.paths, bed.store, lambda: bed.roster.pool, OWNER, 1)
+    async with asyncio.timeout(PATIENCE_S):
+        while not (await transfer_rows(bed.store, only=made))[0].live:
+            await runner.tick()
+            await asyncio.sleep(0.05)
+    await runner.close()
+    published = bed.slurm.root / "files/weights.bin"
+    words = ["sha256sum", str(published), "weights.bin", "other.bin"]
+    name = await bed.add("command", "cluster", argv=words, inputs=["weights.bin", "other.bin"])
+    row = await bed.until(name, "done", "failed", "unknown")
+    assert row.state == "done", row.why
+    said = [line.split() for line in (bed.paths.jobs / f"{name}.1" / "log").read_text().splitlines()]
+    assert [word for _, word in said] == words[1:]
+    assert said[0][0] == said[1][0] == plan.params["sha256"]
+    assert transfer.brought == ["other.bin"]
 
 
 async def test_a_job_that_waits_tells_why_and_is_cancelled_before_it_runs(bed: PoolBed) -> None:

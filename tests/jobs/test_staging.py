@@ -122,6 +122,21 @@ async def test_an_input_that_is_not_here_fails_the_job_before_it_starts(bed: Bed
     assert (row.state, row.why.startswith("an input is not there: ")) == ("failed", True)
 
 
+@pytest.mark.parametrize("kept", [b"in", b"no longer it"])
+async def test_what_was_distributed_to_a_host_is_not_sent_again_if_it_is_still_right(bed: Bed, kept: bytes) -> None:
+    (bed.paths.root / "data.txt").write_bytes(b"in")
+    place = bed.far / ".distribution" / OWNER / "store" / sha256_file(bed.paths.root / "data.txt")
+    place.parent.mkdir(parents=True)
+    place.write_bytes(kept)
+    place.chmod(0o444)
+    name = await bed.add("command", argv=["sh", "-c", "cat data.txt; echo changed >> data.txt"], inputs=["data.txt"])
+    row = await bed.until(name, "failed", "done")
+    assert row.state == "done", row.why
+    assert bed.transfer.calls.count("put") == (0 if kept == b"in" else 1)
+    assert (bed.paths.jobs / f"{name}.1" / "log").read_bytes() == b"in"
+    assert place.read_bytes() == kept, "a job has a copy of its own"
+
+
 async def test_an_attempt_that_leaves_no_output_has_failed(bed: Bed) -> None:
     name = await bed.add("command", argv=["true"], outputs=["promised"])
     row = await bed.until(name, "failed", "done")

@@ -131,3 +131,22 @@ async def test_an_unchanged_table_refreshes_nothing_and_a_cell_only_itself(with_
 )
 def test_a_filter_means_all_its_words(text: str, matches: bool) -> None:
     assert Filter(text).matches({"name": "Fig", "state": "running"}) is matches
+
+
+@pytest.mark.parametrize("text", ["fig an", "plum !fig", "!ap", "name=pl", "na=p um", "  kiwi"])
+async def test_a_filter_typed_letter_by_letter_shows_what_it_shows_at_once(
+    with_table: Callable[..., Any], text: str
+) -> None:
+    async def check(app: Any, pilot: Any, table: Any) -> None:
+        fruit = [Fruit(name) for name in ("apple", "fig", "fig and plum", "kiwi", "plum", "pineapple")]
+        table.show(fruit)
+        for end in [*range(1, len(text) + 1), *range(len(text), -1, -1)]:
+            table.set_filter(text[:end])
+            fresh = Filter(text[:end])
+            assert shown(table) == [one.name for one in fruit if fresh.matches({"name": one.name})], text[:end]
+        table.set_filter("fig")
+        table.show([*fruit, Fruit("fig pie")])
+        table.set_filter("fig p")
+        assert shown(table) == ["fig and plum", "fig pie"]
+
+    await with_table(check)

@@ -7,10 +7,11 @@ print before them.
 
 First line in: ``{"do": "start", "name", "folder", "leaf", "size", "torrent", "listen", "seed", "seats", "lease",
 "lease_s", "tls": {"cert", "key", "dh"} or null, "up", "down"}``. Then ``peers`` (who to dial: a list of [address,
-port]), ``limits`` (``up``, ``down``, bytes a second, 0 for none), ``ban`` (``address``), ``beat`` (nothing but a sign
-of life) and ``stop``. Out: ``ready`` (the ports), ``stats`` each second, ``finished`` when everything is hashed and
-flushed, ``banned``, ``disk``, and ``failed`` with a reason before it ends. ``{"do": "end", "folder"}`` as the first
-line ends a peer that another head has left in that folder, and does nothing else.
+port]), ``limits`` (``up``, ``down``, bytes a second, 0 for none; ``each``, ``up`` of every port of a seed), ``ban``
+(``address``), ``beat`` (nothing but a sign of life) and ``stop``. Out: ``ready`` (the ports), ``stats`` each second (a
+seed twice), ``finished`` when everything is hashed and flushed, ``banned``, ``disk``, and ``failed`` with a reason
+before it ends. ``{"do": "end", "folder"}`` as the first line ends a peer that another head has left in that folder, and
+does nothing else.
 
 It lives by a lease: the file ``lease`` must be there and no older than ``lease_s``; without such a file every command
 renews the lease, which counts from the moment when standard input has ended. When it is over the peer stops listening
@@ -38,6 +39,7 @@ from typing import Any
 MAGIC = "RINGRIFT-PEER"
 LEAST = (2, 1)
 BEAT_S = 1.0
+SEED_BEAT_S = 0.5
 REDIAL_S = 2.0
 BACKLOG_BYTES = 1 << 18  # of lines that nobody reads; more are dropped, the newest line tells it all
 CELLS = 64
@@ -70,7 +72,7 @@ SETTINGS: dict[str, Any] = {
     "auto_sequential": False, "initial_picker_threshold": 0, "predictive_piece_announce": 0, "suggest_mode": 0,
     "in_enc_policy": 2, "out_enc_policy": 2,  # the handshake's own cipher authenticates nobody; TLS does
     "rate_limit_ip_overhead": True,
-    "aio_threads": 4, "hashing_threads": 2, "max_queued_disk_bytes": 128 << 20, "file_pool_size": 40,
+    "aio_threads": 4, "hashing_threads": 2, "max_queued_disk_bytes": 16 << 20, "file_pool_size": 40,
     "alert_queue_size": 10000, "peer_fingerprint": "-RR1000-",
 }  # fmt: skip
 """What differs from libtorrent's own: see docs/distribution-torrent.md for what each was measured to do."""
@@ -277,7 +279,8 @@ class Peer:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.over.set)
         loop.set_exception_handler(self.on_bug)
-        for task in (asyncio.create_task(self.listen()), asyncio.create_task(self.tell())):
+        tasks = [self.listen(), self.tell(), *([] if self.order["seed"] else [self.write_out()])]
+        for task in [asyncio.create_task(each) for each in tasks]:
             self.tasks.add(task)
             task.add_done_callback(self.on_end)
         await self.over.wait()
@@ -306,8 +309,9 @@ class Peer:
             }
             self.main.redial()
         elif what == "limits":
-            for seat in self.seats:
-                seat.limit(order.get("up", 0), order.get("down", 0))
+            each = order.get("each") or [order.get("up", 0)] * len(self.seats)
+            for seat, up in zip(self.seats, each, strict=False):
+                seat.limit(up, order.get("down", 0))
         elif what == "ban":
             self.banned.add(order["address"])
             for seat in self.seats:
@@ -385,14 +389,30 @@ class Peer:
             "peers": peers, "absent": seat.redial(), "cells": cells(list(status.pieces)),
         })  # fmt: skip
 
+    async def write_out(self) -> None:
+        """Has the disk take what came, all along: whoever proves the file waits for all that is not on it yet."""
+        path = os.path.join(self.order["folder"], self.order["leaf"])
+        while not self.finished:
+            await asyncio.sleep(BEAT_S)
+            with suppress(OSError):  # the engine tells of a file that is not there, or of a disk that is broken
+                await asyncio.to_thread(_flush, path)
+
     async def tell(self) -> None:
         while True:
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(SEED_BEAT_S if self.order["seed"] else BEAT_S)
             if self.lease_is_over():
                 self.fail("lease", "the head is gone")
             if self.source is not None and _identity(self.order) != self.source:
                 self.fail("source_changed", "the file is not what it was when its hashes were taken")
             self.stats()
+
+
+def _flush(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _text(value: str | bytes) -> str:

@@ -20,6 +20,7 @@ from backend.distribution.reasons import Failure, Reason
 from backend.distribution.torrent.channel import Channel, Child, Opener, end_left, here
 from backend.distribution.torrent.graph import Graph, Member, count_seats, draw
 from backend.distribution.torrent.make import Torrent, make_torrent
+from backend.distribution.torrent.pace import Pace
 from backend.distribution.torrent.tls import Authority, Identity
 from backend.distribution.torrent.watchdog import Watchdog
 from backend.distribution.transports.base import (
@@ -96,6 +97,8 @@ class Swarm:
         self._places: dict[str, Place] = {}
         self._ended: dict[str, Observation] = {}
         self._watchdog = Watchdog()
+        self._pace = Pace(0)
+        self._limits: list[int] = []
         self._budget = group.budget
         self._seeder: Channel | None = None
         self._seats = 0
@@ -149,7 +152,7 @@ class Swarm:
     async def limit(self, budget: Budget) -> None:
         self._budget = budget
         if self._seeder:
-            self._seeder.send("limits", up=self._head_up(), down=0)
+            self._pace_seats(time.monotonic())
         for place in self._places.values():
             if place.channel:
                 place.channel.send("limits", **_limits(budget, place.target.name))
@@ -249,6 +252,7 @@ class Swarm:
             self._fail_all(Failure(Reason.SOURCE_CHANGED, f"{self.payload.path.name} has another size now"))
         self._torrent = await make_torrent(self.payload.path, self.payload.sha256, authority=pem)
         self._seats = count_seats(self._members())
+        self._pace = Pace(self.payload.size // max(1, self._seats))
         for place in self._places.values():
             self._bring_up(place)
         await self._seed()
@@ -261,13 +265,20 @@ class Swarm:
             "folder": str(path.parent), "leaf": path.name, "listen": listen, "seed": True, "seats": self._seats,
             "lease": None, "lease_s": SEEDER_LEASE_S, "up": self._head_up(),
         }  # fmt: skip
-        self._ports, self._given = [], []
+        self._ports, self._given, self._limits = [], [], []
         self._seeder = Channel(HEAD, Child.open, [*self._seeder_words, *here()], order, self._hear_seeder)
         self._head_address = listen
 
     def _head_up(self) -> int:
         """Of each of the head's sessions, which share its budget."""
         return int(self._budget.head_up / max(1, self._seats)) if self._budget.head_up else 0
+
+    def _pace_seats(self, now: float) -> None:
+        limits = self._pace.limits(now, self._given, self._budget.head_up or 0) if self._given else []
+        limits.append(self._head_up())  # the port that offers everything
+        if self._seeder and limits != self._limits:
+            self._limits = limits
+            self._seeder.send("limits", each=limits)
 
     def _channels(self) -> list[Channel]:
         return [place.channel for place in self._places.values() if place.channel] + (
@@ -390,6 +401,7 @@ class Swarm:
         elif what == "stats":
             seats = [int(sent) for sent in event["seats"]]
             self._given = seats[: self._seats]
+            self._pace_seats(time.monotonic())
             self._head_use = HeadUse(self._given_before + int(event["sent"]), float(event["up"]))
         elif what == "ended":
             failure = event["failure"] or Failure(Reason.ENGINE, "the seeder ended")

@@ -6,8 +6,10 @@ loses its seat, so that nobody waits for it; a seat whose pieces come out late i
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from statistics import median
 
 from backend.distribution.reasons import Failure, Reason
@@ -23,12 +25,14 @@ STALL_S = 20.0
 WEAK_S = 5.0
 WEAK_SHARE = 0.25
 """A host that for so long has had less than that share of the median rate is weak."""
-LAG_SHARE = 0.5
-"""A seat that has given less than that share of what the median seat has is late."""
+LAG_SHARE = 0.25
+"""A seat that has given less than that share of what the median seat has is late; the head paces those ahead before."""
 LAG_BYTES = 4 << 20
 """No seat is late before the median seat has given that much, or half of what it has."""
-END_SHARE, END_LAG = 0.97, 0.75
-"""When the median seat has given the first share of its pieces, one below the second is late: all wait for it."""
+END_SHARE, END_S = 0.97, 4.0
+"""When the median seat has given that share of its pieces, one that takes so long for the rest is late."""
+RATE_S = 2.0
+"""Time over which the rate of a seat is taken."""
 GIVEN_SHARE = 0.98
 """A seat that has given that share of its pieces is given out; headers and the last piece make it inexact."""
 
@@ -75,6 +79,7 @@ class Watchdog:
     def __init__(self) -> None:
         self.pulses: dict[str, Pulse] = {}
         self.late: set[tuple[int, str]] = set()
+        self._before: deque[tuple[float, tuple[int, ...]]] = deque()
 
     def begin(self, name: str, now: float) -> None:
         """A host was told whom to dial, for the first time or after it had come back."""
@@ -144,14 +149,27 @@ class Watchdog:
         for name in weak:
             self.pulses[name].weak = True
         waiting = sum(now - pulse.moved > WAITING_S for pulse in going.values())
-        late = self._late(given, share, bool(going) and waiting >= len(going) / 2)
+        late = self._late(given, self._rates(now, given), share, bool(going) and waiting >= len(going) / 2)
         return Verdict(frozenset(hungry), frozenset(weak), late, failed)
 
     def _slow_rate(self) -> float:
         rates = [pulse.rate for pulse in self.pulses.values() if not pulse.complete]
         return WEAK_SHARE * median(rates) if len(rates) > 2 else 0.0
 
-    def _late(self, given: Sequence[int], share: int, waiting: bool) -> tuple[int, ...]:
+    def _rates(self, now: float, given: Sequence[int]) -> list[float]:
+        """Bytes a second that each seat has given of late; the seats of a head that was started again begin anew."""
+        last = self._before[-1][1] if self._before else ()
+        if len(last) != len(given) or any(sent < before for sent, before in zip(given, last, strict=True)):
+            self._before.clear()
+        self._before.append((now, tuple(given)))
+        while len(self._before) > 2 and now - self._before[1][0] >= RATE_S:
+            self._before.popleft()
+        then, earlier = self._before[0]
+        if now - then < RATE_S:
+            return [inf] * len(given)  # nothing is known yet, and nobody is blamed
+        return [(sent - had) / (now - then) for sent, had in zip(given, earlier, strict=True)]
+
+    def _late(self, given: Sequence[int], rates: Sequence[float], share: int, waiting: bool) -> tuple[int, ...]:
         """Seats that have given far less than the others; each is told once on the way, at the end, and waited for."""
         if len(given) < 2:
             return ()
@@ -160,7 +178,10 @@ class Watchdog:
             return ()
         found = [(k, "early") for k, sent in enumerate(given) if sent < LAG_SHARE * middle]
         if middle >= END_SHARE * share:
-            found += [(k, "end") for k, sent in enumerate(given) if sent < END_LAG * share]
+            found += [
+                (k, "end") for k, sent in enumerate(given)
+                if sent < GIVEN_SHARE * share and share - sent > END_S * rates[k]
+            ]  # fmt: skip
         if waiting:
             found += [(k, "waited for") for k, sent in enumerate(given) if sent < GIVEN_SHARE * share]
         new = [one for one in found if one not in self.late]

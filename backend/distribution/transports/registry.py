@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from backend.distribution.reasons import Failure
+from backend.distribution.reasons import Failure, Reason
 from backend.distribution.transports.base import Means, Transport
 from backend.fleet.hosts import Host
 
@@ -21,6 +21,8 @@ REFERENCES: dict[str, str] = {
 SWARM_BYTES = 50 * 1000 * 1000
 """Below this size a swarm takes longer to come up than the file takes to send (research 8.4)."""
 SWARM_HOSTS = 3
+WITHOUT_A_LINK = frozenset({"rsync", "stream"})
+"""Those that also reach a folder of this machine, the root of a pool whose login host it is; it needs no others."""
 
 
 @cache
@@ -45,6 +47,9 @@ def routes_for(
         if only is not None and name != only:
             continue
         engine = transport(name)
+        if host.is_here and name not in WITHOUT_A_LINK:
+            why[name] = Failure(Reason.NOT_THERE, "it is this machine", "leave --transport out")
+            continue
         if engine.many and only is None and (size <= SWARM_BYTES or hosts < SWARM_HOSTS):
             continue
         failure = engine.here(means) or engine.there(means, host, facts)

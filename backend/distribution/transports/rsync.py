@@ -1,5 +1,7 @@
 """rsync over ssh, one process a host: for hosts that have it, with what is there as the basis.
 
+To a folder that this machine shares with others, the pool of a scheduler here, it copies without ssh.
+
 rsync calls the real ssh with a configuration of ours, which holds it to the enrolled host key. It writes in place: the
 file lies in a private folder and is published by the receiver, so nothing is gained by a second copy, and what has come
 stays usable for whoever goes on with it.
@@ -155,8 +157,9 @@ class RsyncDelivery:
 
     async def _send(self, target: Target) -> Failure | None:
         config = self._means.private / f"rsync-{self._id}-{target.name}.conf"
-        text = ssh_configuration(target.host, self._means.paths)
-        await asyncio.to_thread(write_bytes, config, text.encode(), mode=0o600)
+        if not target.host.is_here:
+            text = ssh_configuration(target.host, self._means.paths)
+            await asyncio.to_thread(write_bytes, config, text.encode(), mode=0o600)
         try:
             while True:
                 code, errors, again = await self._once(target, config)
@@ -189,14 +192,12 @@ class RsyncDelivery:
         return code, errors.decode("utf-8", "replace"), again
 
     def _argv(self, target: Target, config: Path, limit: int) -> list[str]:
-        options = ("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=10", "ServerAliveCountMax=2",
-                   "Compression=no", "ControlMaster=no")  # fmt: skip
-        shell = " ".join(["ssh", "-F", _word(str(config)), *(f"-o {option}" for option in options)])
         bound = [f"--bwlimit={limit}"] if limit else []
         return [
             "rsync", "--checksum", "--partial", "--inplace", "--no-whole-file", "--no-links", "--chmod=F0600",
             "--no-times", "--info=progress2", "--outbuf=L", f"--timeout={SILENCE_S}", *bound, "--protect-args",
-            "-e", shell, "--", str(self._payload.path), f"{target.name}:{target.data}",
+            *(() if target.host.is_here else ("-e", _shell(config))), "--", str(self._payload.path),
+            target.data if target.host.is_here else f"{target.name}:{target.data}",
         ]  # fmt: skip
 
     def _limit(self, name: str) -> int:
@@ -235,6 +236,13 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
+
+
+def _shell(config: Path) -> str:
+    """What rsync reaches a host by."""
+    options = ("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=10", "ServerAliveCountMax=2",
+               "Compression=no", "ControlMaster=no")  # fmt: skip
+    return " ".join(["ssh", "-F", _word(str(config)), *(f"-o {option}" for option in options)])
 
 
 def _word(text: str) -> str:

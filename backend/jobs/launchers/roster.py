@@ -21,7 +21,6 @@ from backend.jobs.launchers.serving import ServingLauncher
 from backend.jobs.launchers.slurm import POLL_S, SlurmLauncher
 from backend.jobs.launchers.slurm_client import SlurmClient
 from backend.jobs.launchers.ssh import SshLauncher
-from backend.jobs.staging import python_here
 from backend.paths import Paths
 
 if TYPE_CHECKING:
@@ -114,11 +113,11 @@ class Roster(Mapping[str, Launcher]):
             serving: ServingLauncher = LocalLauncher(
                 self.paths, self._owner, self._epoch, name=host.name, root=pool.agent
             )
-            client, python = SlurmClient(ThisMachine(), host, pool), python_here(host)
+            client = SlurmClient(ThisMachine(), host, pool)
         else:
             serving = SshLauncher(self.pool, host, self._owner, self._epoch)
-            client, python = SlurmClient(self.pool, host, pool), python_of(host)
-        return SlurmLauncher(serving, client, self._owner, self._epoch, python, poll_s=self.poll_s)
+            client = SlurmClient(self.pool, host, pool)
+        return SlurmLauncher(serving, client, self._owner, self._epoch, python_of(host), poll_s=self.poll_s)
 
     async def close(self) -> None:
         """Lets go of all hosts; jobs go on."""

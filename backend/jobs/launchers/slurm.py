@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import RingRiftError
+from backend.fleet.shared_root import check_shared_root
 from backend.jobs import agent
 from backend.jobs.launchers.base import AttemptSpec, LogChunk, RefusedStartError, UnreachableError, observation
 from backend.jobs.launchers.serving import ServingLauncher
@@ -122,12 +123,8 @@ class SlurmLauncher:
             if self._agent:
                 return
             try:
-                if not await self.client.has_root():
-                    text = f"the shared_root {self.pool.shared_root} is not there (hosts.yaml line {self.pool.line})"
-                    raise UnreachableError(text, where=self.name)
+                await check_shared_root(self.client.remote, self.client.host)
                 self._agent = await self.client.put(Path(agent.__file__), f"{self.pool.agent}/agent")
-            except UnreachableError:
-                raise
             except RingRiftError as error:
                 raise UnreachableError(error.what, where=self.name, hint=error.hint) from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from backend.errors import RingRiftError
 from backend.fleet.hosts import Host
 from backend.fleet.pools import Pool, command
-from backend.fleet.remote import Ended, Remote
+from backend.fleet.remote import Remote
 from backend.jobs.launchers.slurm_answers import (
     SACCT_FIELDS,
     SQUEUE_FORMAT,
@@ -66,11 +66,6 @@ class SlurmClient:
             if not self._user.isdigit():
                 raise RingRiftError("the login host runs no commands of ours", where=self.pool.name)
         return self._user
-
-    async def has_root(self) -> bool:
-        """Whether the shared folder is there."""
-        done: Ended = await self.remote.exec(self.host, ["test", "-d", self.pool.shared_root], timeout_s=COMMAND_S)
-        return done.code == 0
 
     async def put(self, local: Path, folder: str) -> str:
         """Brings a program of ours under its hash; returns its path."""

@@ -300,7 +300,7 @@ async def test_a_new_head_ends_the_peers_of_the_old_one_and_takes_up_what_they_h
     before = dict(crew.children)
     new = crew.swarm(tls=True)
     await until(all_complete(new), new)
-    assert all(child.process.returncode is not None for child in before.values())
+    await until(lambda: all(child.process.returncode is not None for child in before.values()))
     assert new.observe()["h1"].received < crew.payload.size
     await new.close()
     await old.close()

@@ -68,14 +68,32 @@ def test_where_all_are_slow_nobody_is_weak() -> None:
         assert not dog.judge(float(second)).weak
 
 
+def still_moving(dog: Watchdog, second: int) -> None:
+    for name in dog.pulses:
+        dog.heard(name, float(second), done=second * MB, rate=MB, peers=2)
+
+
 def test_a_late_seat_is_told_once_on_the_way_and_once_at_the_end() -> None:
     dog = begun("a", "b", "c")
     share = 100 * MB
     assert dog.judge(1.0, [MB, MB, 0], share).late == ()  # too early to tell
-    assert dog.judge(2.0, [20 * MB, 22 * MB, 5 * MB], share).late == (2,)
+    assert dog.judge(2.0, [20 * MB, 22 * MB, 4 * MB], share).late == (2,)
     assert dog.judge(3.0, [30 * MB, 32 * MB, 6 * MB], share).late == ()
-    assert dog.judge(4.0, [share, share, 60 * MB], share).late == (2,)
-    assert dog.judge(5.0, [share, share, 95 * MB], share).late == ()
+    for second in range(4, 10):
+        still_moving(dog, second)
+        assert dog.judge(float(second), [90 * MB, 90 * MB, (second + 2) * MB], share).late == ()
+    still_moving(dog, 10)
+    assert dog.judge(10.0, [share, share, 12 * MB], share).late == (2,)
+    assert dog.judge(11.0, [share, share, 13 * MB], share).late == ()
+
+
+def test_a_seat_that_will_soon_have_given_the_rest_is_not_late_at_the_end() -> None:
+    dog = begun("a", "b", "c")
+    share = 100 * MB
+    for second in range(2, 7):
+        still_moving(dog, second)
+        given = [min(share, second * 20 * MB), min(share, second * 20 * MB), second * 15 * MB]
+        assert dog.judge(float(second), given, share).late == ()
 
 
 def test_a_seat_that_the_others_wait_for_is_late_before_they_are_hungry() -> None:
