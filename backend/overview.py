@@ -19,7 +19,7 @@ from typing import TypeVar
 from backend.configs import CONFIGS, Config
 from backend.databases import Memory
 from backend.distribution.drift import holdings
-from backend.distribution.rows import transfer_rows
+from backend.distribution.rows import limits_of_all, transfer_rows
 from backend.errors import NotFoundError, RingRiftError
 from backend.evaluation.records import win_rates
 from backend.fleet.hosts import load_hosts
@@ -110,6 +110,7 @@ async def _read_state(paths: Paths, trouble: list[Need]) -> tuple[Snapshot, tupl
             events=await store.events(last=EVENTS_SHOWN),
             supervisor=await store.supervisor(),
             transfers=await transfer_rows(store),
+            limits=await limits_of_all(store),
             holdings=await holdings(store),
         ), hosts
 

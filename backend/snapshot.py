@@ -372,6 +372,21 @@ class DeliveryRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What transfers may use, in Mbit/s; None is no limit."""
+
+    head: float | None = None  # of this machine's uplink
+    up: float | None = None  # what a host may give
+    down: float | None = None  # what a host may take
+    hosts: tuple[tuple[str, float | None, float | None], ...] = ()  # host, up, down: of these alone
+    training: tuple[str, ...] = ()  # hosts that may use less because they train
+
+    def of(self, host: str) -> tuple[float | None, float | None]:
+        """(up, down) of a host."""
+        return next(((up, down) for name, up, down in self.hosts if name == host), (self.up, self.down))
+
+
+@dataclass(frozen=True, slots=True)
 class TransferRow:
     """One file and everybody that is to have it."""
 
@@ -394,6 +409,8 @@ class TransferRow:
     head_sent: int = 0  # bytes of the file that left this machine
     head_rate: float = 0.0
     hosts: tuple[DeliveryRow, ...] = ()
+    asked: Limits = Limits()  # what was set for this transfer
+    limits: Limits = Limits()  # what is in force now
 
     @property
     def live(self) -> int:
@@ -441,6 +458,7 @@ class Snapshot:
     hosts: tuple[HostRow, ...] = ()
     transfers: tuple[TransferRow, ...] = ()  # open ones and the newest others, oldest first
     holdings: tuple[HoldingRow, ...] = ()
+    limits: Limits = Limits()  # what all transfers share
     _live: dict[str, tuple[int, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def live_hosts(self, sha256: str) -> tuple[int, int]:

@@ -62,6 +62,7 @@ HANDLERS: dict[str, str] = {
         f"transfers.{name}": f"backend.distribution.plans:apply_{name}"
         for name in ("distribute", "pause", "resume", "cancel", "retry", "verify")
     },
+    "transfers.limit": "backend.distribution.limits:apply_limit",
     "policies.set": "backend.registry.policies:apply_set",
     "monitor.ack": "backend.monitoring.plans:apply_ack",
     "monitor.set": "backend.monitoring.plans:apply_set",
@@ -81,6 +82,7 @@ GUARDS: dict[str, str] = {
     "host": "backend.fleet.plans:guard_host",
     "hosts": "backend.fleet.reload:guard_hosts",
     "job": "backend.jobs.plans:guard_job",
+    "limits": "backend.distribution.limits:guard_limits",
     "model": "backend.supervisor:guard_model",
     "policy": "backend.registry.policies:guard_policy",
     "production": "backend.registry.promotion:guard_production",

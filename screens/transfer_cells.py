@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 
-from backend.snapshot import DeliveryRow, HostRow, Snapshot, TransferRow
+from backend.snapshot import DeliveryRow, HostRow, Limits, Snapshot, TransferRow
 from ringrift_console.clock import duration
 from ringrift_console.look import Look
 from ringrift_console.widgets.line import Span
@@ -111,6 +111,47 @@ def bound(row: TransferRow, snapshot: Snapshot) -> float | None:
 
 def _mbit(host: HostRow) -> float | None:
     return host.mbit if host.mbit is not None and host.mbit > 0 else None
+
+
+def mbit_text(mbit: float | None) -> str:
+    return f"{mbit:.3g} Mbit/s" if mbit else "no limit"
+
+
+def limits_text(limits: Limits) -> str:
+    """The limits of a transfer in a few words; empty where there is none."""
+    parts = [f"at most {mbit_text(limits.head)}"] if limits.head else []
+    if limits.up or limits.down:
+        parts.append("every host limited")
+    elif limits.hosts:
+        parts.append(f"{len(limits.hosts)} host{'s' if len(limits.hosts) > 1 else ''} limited")
+    return ", ".join(parts)
+
+
+def limit_facts(limits: Limits) -> str:
+    """The limits as they were set, in full."""
+    parts = [f"this machine {mbit_text(limits.head)}"] if limits.head else []
+    parts += [f"a host gives {mbit_text(limits.up)}"] if limits.up else []
+    parts += [f"a host takes {mbit_text(limits.down)}"] if limits.down else []
+    parts += [f"{name} gives {mbit_text(up)}, takes {mbit_text(down)}" for name, up, down in limits.hosts]
+    return "; ".join(parts) or "none"
+
+
+def uplink_text(row: TransferRow) -> str:
+    """What leaves this machine now, and what may."""
+    if row.ended_at is not None:
+        return ""
+    return f"gives {mbit_text(row.head_rate / _MBIT) if row.head_rate else UNKNOWN}" + (
+        f" of {mbit_text(row.limits.head)}" if row.limits.head else ""
+    )
+
+
+def host_limit(row: TransferRow, host: str) -> str:
+    """What is in force for one host; empty where nothing is."""
+    up, down = row.limits.of(host)
+    if not up and not down:
+        return ""
+    why = ", as it trains" if host in row.limits.training else ""
+    return f"gives {mbit_text(up)}, takes {mbit_text(down)}{why}"
 
 
 def limit_text(row: TransferRow, snapshot: Snapshot, now: datetime) -> str:

@@ -9,7 +9,7 @@ from textual.widget import Widget
 
 from backend.snapshot import DeliveryRow, Snapshot, TransferRow
 from backend.text import size_text
-from ringrift_console.actions import find_transfer
+from ringrift_console.actions import BY_NAME, find_transfer
 from ringrift_console.clock import duration
 from ringrift_console.look import Look
 from ringrift_console.widgets.line import Bar, Lines, Span
@@ -93,9 +93,12 @@ class TransfersScreen(BaseScreen):
             title.show([(" Hosts ", "title")], rule=True)
         else:
             limit = cells.limit_text(row, self.app.snapshot, self.app.clock.now())
-            title.show([(f" {row.id} {row.title} ", "title")], [(f" {limit} ", "dim")], rule=True)
+            held = cells.limits_text(row.limits) if row.ended_at is None else ""
+            told = ((f" {held},", "warn"), (f" {limit} ", "dim")) if held else ((f" {limit} ", "dim"),)
+            title.show([(f" {row.id} {row.title} ", "title")], told, rule=True)
         if self.wide:
-            self.query_one("#swarm-title", Bar).show([(" Who feeds whom ", "title")], rule=True)
+            gives = ((f" {text} ", "dim"),) if row is not None and (text := cells.uplink_text(row)) else ()
+            self.query_one("#swarm-title", Bar).show([(" Who feeds whom ", "title")], gives, rule=True)
             self._draw_swarm(row, self.query_one("#swarm", Lines))
         elif self.swarm:
             self._draw_swarm(row, self.query_one("#narrow-swarm", Lines))
@@ -127,6 +130,12 @@ class TransfersScreen(BaseScreen):
         (self.query_one("#narrow-swarm", Lines) if self.swarm else self.host_table).refresh()
         self.main_table.focus()
         self.call_after_refresh(self.update)
+
+    def do_transfers_limit(self) -> None:
+        """The form with the limits of the transfer or host under the cursor, or of all, as they are; then the plan."""
+        host = self.host_table.current if self.table is self.host_table else None
+        work = ask_limits(self, self.main_table.current, host.host if host is not None else None)
+        self.run_worker(work, group="dialog", exclusive=False)
 
     async def do_open(self) -> None:
         """Enter on a transfer goes to its hosts, Enter on a host to all about its part."""
@@ -166,6 +175,31 @@ class TransferDetail(DetailScreen):
 
     def do_transfers_show(self) -> None:
         self.dismiss()
+
+    def do_transfers_limit(self) -> None:
+        row = find_transfer(self.app.snapshot, self.key)
+        self.run_worker(ask_limits(self, row, self.host), group="dialog", exclusive=False)
+
+
+async def ask_limits(screen: BaseScreen, row: TransferRow | None, host: str | None) -> None:
+    """Asks for limits; a field that was emptied takes its limit away."""
+    from screens.dialogs import ask_plan
+    from screens.form import FormDialog, choices
+
+    app, action = screen.app, BY_NAME["transfers.limit"]
+    going = row if row is not None and row.ended_at is None else None
+    now = going.asked if going else app.snapshot.limits
+    up, down = now.of(host) if host else (now.up, now.down)
+    values = (("head", None if host else now.head), ("up", up), ("down", down))
+    set_ = {name: f"{value:g}" for name, value in values if value}
+    given = {"transfer": going.id if going else "all", **set_, **({"host": host} if host else {})}
+    params = await app.push_screen_wait(FormDialog(action, choices(action), given))
+    if params is None:
+        app.say("cancelled, nothing was done", "dim")
+        return
+    if (params["transfer"], params.get("host")) == (given["transfer"], host):
+        params |= {name: 0.0 for name in set_ if name not in params}
+    await ask_plan(app, action, None, params)
 
 
 def transfer_columns(look: Look, when: Callable[[TransferRow], Span]) -> list[Column[TransferRow]]:
@@ -249,6 +283,9 @@ def transfer_facts(screen: BaseScreen, row: TransferRow) -> list[Fact]:
         ("last host", clock.long(row.live_at)),
         ("speed", cells.limit_text(row, screen.app.snapshot, clock.now())),
         ("head gave", f"{row.copies:.2f} copies, {size_text(row.head_sent)}"),
+        ("limits", cells.limit_facts(row.asked)),
+        *([("now", f"this machine {cells.mbit_text(row.limits.head)}")] if row.limits.head != row.asked.head else []),
+        ("all share", cells.limit_facts(screen.app.snapshot.limits)),
     ]
     troubled = [host for host in row.hosts if host.failure or host.fault]
     facts += [("Troubles", None)] if troubled else []
@@ -275,6 +312,7 @@ def delivery_facts(screen: BaseScreen, row: TransferRow, host: DeliveryRow) -> l
         ("has", f"{size_text(host.have)} of {size_text(row.size)}"),
         ("rate", cells.rate_text(host.rate)),
         ("gave others", size_text(host.sent)),
+        *([("limits", (limit, "warn"))] if (limit := cells.host_limit(row, host.host)) else []),
         ("transport", host.transport or UNKNOWN),
         ("route", " → ".join(host.routes) or UNKNOWN),
         ("starts", str(host.attempts)),

@@ -79,7 +79,7 @@ class Part:
             "lease": target.lease,
             "lease_s": LEASE_S,
             "epoch": self.group.epoch,
-            "limit": self.group.budget.host_down or 0.0,
+            "limit": self.group.budget.down(target.name) or 0.0,
             "timeout_s": self.patience.source_s,
             "stall_s": self.patience.stall_s,
         }

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from backend.distribution.budgets import from_json
 from backend.distribution.reasons import Failure, Reason
 from backend.distribution.states import ENDED, LIVE, SETTLED, Delivery, State, summary
 from backend.distribution.transports.base import Budget, Observation
@@ -144,7 +145,7 @@ async def _transfer(db: Transaction, row: Row) -> Transfer:
     rows = await db.all("SELECT * FROM deliveries WHERE transfer = ? ORDER BY position", (row["id"],))
     return Transfer(
         row["id"], row["number"], row["title"], row["cause"], row["name"], row["path"], row["sha256"], row["size"],
-        row["kind"], row["model"], Budget(**json.loads(row["budget"])), row["paused"], row["resumed_at"] or 0.0,
+        row["kind"], row["model"], from_json(json.loads(row["budget"])), row["paused"], row["resumed_at"] or 0.0,
         row["cancel"] is not None, row["created_at"],
         tuple(Placed(_delivery(one, row["sha256"]), one["position"], one["wave"], one["fell_at"] or 0.0)
               for one in rows),

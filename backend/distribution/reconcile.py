@@ -18,6 +18,8 @@ BARRIER_S = 10.0
 STALL_S = 20.0
 SLOW_STALL_S = 60.0
 SLOW_MBIT = 20.0
+BEHIND_S = 60.0
+"""Seconds far behind the others (:mod:`backend.distribution.pace`) after which an engine has stalled at a host."""
 MASS_SHARE, MASS_LEAST, MASS_S = 0.2, 3, 120.0
 """When more than this share of hosts, and at least so many, fall back within so many seconds, the cause is common."""
 PREFLIGHTS = 32
@@ -36,6 +38,7 @@ class HostFacts:
         ready_at: its preflight is over since then; None before that.
         seen: the engine's last word; None when no engine has it.
         gained_at: when its bytes last became more.
+        behind_since: since when it is far slower than the others; None while it is not.
         failures: how often it has failed or been blocked in a row.
         failed_at: when it last did.
         elsewhere: deliveries of other transfers under way on the host.
@@ -50,6 +53,7 @@ class HostFacts:
     failed_at: float = -math.inf
     elsewhere: int = 0
     mbit: float | None = None
+    behind_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +287,9 @@ def _watch(work: _Work, row: Placed, about: HostFacts) -> None:
         quiet = work.facts.now - about.gained_at
         if quiet >= patience:
             what = f"no byte for {quiet:.0f} s" + (f"; {seen.fault}" if seen.fault else "")
+            work.actions.append(Stop(row.host, Failure(Reason.STALLED, what)))
+        elif about.behind_since is not None and work.facts.now - about.behind_since >= BEHIND_S:
+            what = f"less than a tenth of the others' rate for {BEHIND_S:.0f} s"
             work.actions.append(Stop(row.host, Failure(Reason.STALLED, what)))
 
 

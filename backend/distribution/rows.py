@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from backend.distribution.budgets import MBIT, from_json, to_json
 from backend.distribution.ledger import failure_from
+from backend.distribution.limiter import budget_of_all
 from backend.distribution.states import State
-from backend.snapshot import DeliveryRow, TransferRow
+from backend.snapshot import DeliveryRow, Limits, TransferRow
 from backend.state.db import Row
 from backend.state.store import StateStore, moment
 
@@ -57,8 +59,26 @@ def _transfer(row: Row, hosts: list[Row]) -> TransferRow:
         row["model"], row["state"], row["paused"], row["by"], created, moment(row["started_at"]),
         moment(row["live_at"]), moment(row["ended_at"]),
         sum(int(one["sent"]) for one in use), 0.0 if row["ended_at"] else sum(float(one["rate"]) for one in use),
-        tuple(_delivery(one, row["size"]) for one in hosts),
+        tuple(_delivery(one, row["size"]) for one in hosts), _limits(json.loads(row["budget"])),
+        _limits(json.loads(row["limits"])),
     )  # fmt: skip
+
+
+def _limits(value: dict[str, Any]) -> Limits:
+    budget = from_json(value)
+    hosts = tuple((name, _mbit(up), _mbit(down)) for name, (up, down) in sorted(budget.hosts.items()))
+    return Limits(
+        _mbit(budget.head_up), _mbit(budget.host_up), _mbit(budget.host_down), hosts, tuple(value.get("training", ()))
+    )
+
+
+def _mbit(limit: float | None) -> float | None:
+    return limit / MBIT if limit else None
+
+
+async def limits_of_all(store: StateStore) -> Limits:
+    """What all transfers share."""
+    return _limits(to_json(await budget_of_all(store)))
 
 
 def _delivery(row: Row, size: int) -> DeliveryRow:

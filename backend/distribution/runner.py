@@ -18,14 +18,18 @@ from typing import TYPE_CHECKING, Any
 from backend.crash import crash_point
 from backend.distribution import ledger, states
 from backend.distribution import reconcile as todo
+from backend.distribution.budgets import MBIT, least
 from backend.distribution.described import hosts_described
 from backend.distribution.ledger import Placed, Transfer
+from backend.distribution.limiter import Limiter
 from backend.distribution.manifest import make_payload
+from backend.distribution.pace import Pace
 from backend.distribution.reasons import Course, Failure, Reason
 from backend.distribution.reconcile import Facts, HostFacts
 from backend.distribution.states import LIVE, SETTLED, WORKING, State, step
 from backend.distribution.transports.base import (
     RENEW_S,
+    Budget,
     Delivery,
     Group,
     Means,
@@ -64,6 +68,7 @@ class _HostWork:
     store: str = ""
     have: int = -1
     gained_at: float = 0.0
+    behind_since: float | None = None
     failures: int = 0
     failed_at: float = float("-inf")
 
@@ -80,7 +85,8 @@ class _Work:
     told: float = 0.0
     renewed: dict[str, float] = field(default_factory=dict)
     offered: set[str] = field(default_factory=set)
-    budget: object = None
+    budgets: dict[str, Budget] = field(default_factory=dict)
+    paces: dict[str, Pace] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def of(self, host: str) -> _HostWork:
@@ -100,6 +106,7 @@ class Runner:
         self._pool = pool
         self._works: dict[str, _Work] = {}
         self._receivers: Receivers | None = None
+        self._limits = Limiter(store)
         self._hosts = Hosts((), "")
         self._facts: dict[str, dict[str, Any]] = {}
         self._many: frozenset[str] = frozenset()
@@ -145,6 +152,8 @@ class Runner:
             return False
         await self._describe()
         loads = _loads(transfers)
+        named = {row.host for transfer in transfers for row in transfer.rows}
+        await self._limits.look(transfers, {name: mbit for name in named if (mbit := self._mbit(name))})
         for transfer in transfers:
             work = self._works.get(transfer.id)
             if work is None:
@@ -183,7 +192,7 @@ class Runner:
             found[row.host] = HostFacts(
                 about.busy or about.held, about.ready_at, self._seen(work, row), about.gained_at, about.failures,
                 about.failed_at,
-                loads.get(row.host, 0) - (row.delivery.state in WORKING), self._mbit(row.host),
+                loads.get(row.host, 0) - (row.delivery.state in WORKING), self._mbit(row.host), about.behind_since,
             )  # fmt: skip
         return Facts(time.monotonic(), time.time(), work.began, found, self._many, frozenset(work.deliveries))
 
@@ -209,13 +218,30 @@ class Runner:
                 about = work.of(row.host)
                 if one.have > about.have or one.waits:
                     about.have, about.gained_at = max(one.have, about.have), now
+        self._follow(transfer, work, seen, now)
         if seen and now - work.told >= TELL_S:
             work.told = now
             use = {name: vars_of(delivery.head()) for name, delivery in work.deliveries.items()}
             await ledger.record_progress(self.store, transfer.id, seen, use)
+        await self._limits.tell(transfer)
         if work.deliveries:
             await self._offer(transfer, work)
             self._renew(transfer, work, now)
+
+    def _follow(self, transfer: Transfer, work: _Work, seen: Mapping[str, Observation], now: float) -> None:
+        """Notes who is far behind the others that fetch in the same way."""
+        budget = self._limits.of(transfer)
+        rates: dict[str, dict[str, float]] = {}
+        for row in transfer.rows:
+            work.of(row.host).behind_since = None
+            one = seen.get(row.host)
+            if row.delivery.state is State.FETCHING and one is not None and not one.ended and not one.waits:
+                rates.setdefault(row.delivery.transport, {})[row.host] = one.rate
+        for name, found in rates.items():
+            known = {host: least((self._mbit(host) or 0) * MBIT, budget.down(host)) for host in found}
+            able = {host: limit for host, limit in known.items() if limit}
+            for host, since in work.paces.setdefault(name, Pace()).look(now, found, able).items():
+                work.of(host).behind_since = since
 
     async def _offer(self, transfer: Transfer, work: _Work) -> None:
         fresh = []
@@ -227,9 +253,12 @@ class Runner:
                 fresh.append(Source(target.host, about.store, target.folder, target.lease, target.facts))
         if fresh:
             await asyncio.gather(*(one.offer(fresh) for one in work.deliveries.values()))
-        if work.budget is not None and work.budget != transfer.budget:
-            await asyncio.gather(*(one.limit(transfer.budget) for one in work.deliveries.values()))
-        work.budget = transfer.budget
+        budget = self._limits.of(transfer)
+        late = [name for name in work.deliveries if work.budgets.get(name) != budget]
+        work.budgets |= dict.fromkeys(late, budget)
+        for name in late:  # what they had before says nothing of what they will have
+            work.paces.pop(name, None)
+        await asyncio.gather(*(work.deliveries[name].limit(budget) for name in late))
 
     def _renew(self, transfer: Transfer, work: _Work, now: float) -> None:
         for row in transfer.rows:
@@ -406,9 +435,10 @@ class Runner:
                 if delivery is not None:
                     await delivery.join(targets)
                     return
+                budget = work.budgets[name] = self._limits.of(transfer)
                 group = Group(
                     f"{transfer.id}-{name}", payload, tuple(targets), tuple(self._sources(transfer, work)),
-                    transfer.budget, self.epoch,
+                    budget, self.epoch,
                 )  # fmt: skip
                 work.deliveries[name] = await transport(name).start(self._means(), group)
             except Exception as error:  # an engine must not raise; when it does, the next one has its turn

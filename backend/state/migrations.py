@@ -192,4 +192,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             audited_at REAL,
             PRIMARY KEY (host, name)) WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE budget (
+            one INTEGER PRIMARY KEY CHECK (one = 1),
+            value TEXT NOT NULL,            -- JSON as in transfers.budget: what all transfers share
+            by TEXT NOT NULL,
+            at REAL NOT NULL)""",
+        "ALTER TABLE transfers ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'",  # JSON, the budget in force
+    ),
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from backend.distribution import plans
 from backend.distribution.drift import audit_hosts, holdings
+from backend.distribution.limits import plan_limit
 from backend.distribution.rows import transfer_rows
 from backend.errors import Exit, NotFoundError
 from backend.fleet.hosts import load_hosts
@@ -120,6 +121,12 @@ def cancel(args: argparse.Namespace, paths: Paths) -> int:
 def retry(args: argparse.Namespace, paths: Paths) -> int:
     """Tries again where it failed."""
     return carry_out(args, paths, plans.plan_retry(paths, transfer=args.transfer), after=_wait)
+
+
+def limit(args: argparse.Namespace, paths: Paths) -> int:
+    """Limits a transfer, or all of them."""
+    values = {"head": args.head, "up": args.up, "down": args.down, "host": args.host}
+    return carry_out(args, paths, plan_limit(paths, transfer=args.transfer, **values))
 
 
 def verify(args: argparse.Namespace, paths: Paths) -> int:

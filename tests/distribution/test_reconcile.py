@@ -82,6 +82,18 @@ def test_who_waits_for_its_turn_or_reads_what_is_there_has_not_stalled() -> None
     assert reconcile(made, facts(hosts={"n1": replace(waiting, seen=Observation("n1"))})) != []
 
 
+def test_far_behind_the_others_for_a_minute_is_a_stall() -> None:
+    made = transfer(placed("n1", State.FETCHING))
+    seen = Observation("n1", have=5, rate=3.0)
+
+    def since(at: float | None) -> list[todo.Action]:
+        return reconcile(made, facts(hosts={"n1": HostFacts(seen=seen, gained_at=99.0, behind_since=at)}))
+
+    assert since(None) == [] and since(100 - todo.BEHIND_S + 1) == []
+    (stop,) = since(100 - todo.BEHIND_S)
+    assert isinstance(stop, todo.Stop) and stop.failure.reason is Reason.STALLED and "tenth" in stop.failure.what
+
+
 def test_what_an_engine_says_is_acted_on() -> None:
     made = transfer(placed("n1", State.FETCHING))
     failure = Failure(Reason.ENGINE, "crashed")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +17,7 @@ import pytest
 from backend.distribution.reasons import Reason
 from backend.distribution.transports import rsync, stream
 from backend.distribution.transports.aria2 import Aria2
-from backend.distribution.transports.base import Delivery, Payload, Transport
+from backend.distribution.transports.base import Budget, Delivery, Payload, Transport
 from backend.distribution.transports.rsync import RsyncTransport, explain, progress
 from backend.distribution.transports.stream import StreamTransport, ranges
 from backend.distribution.transports.torrent import TorrentTransport
@@ -181,6 +182,24 @@ async def test_a_host_whose_turn_has_not_come_is_told_from_one_that_stalls(
     assert seen["n1"].complete or (seen["n1"].waits, seen["n2"].waits) == (False, True), seen
     await ended(delivery, "n1", "n2")
     assert all(one.complete and not one.waits for one in delivery.observe().values())
+    await delivery.close()
+
+
+async def test_a_limit_holds_for_its_host_and_can_be_lifted_on_the_way(
+    make_cluster: MakeCluster, transport: Transport
+) -> None:
+    cluster = await make_cluster(2)
+    usable(cluster, transport)
+    payload = cluster.file(48 * 1024 * 1024)
+    slow = Budget(hosts={"n1": (None, 100e3)})  # then it would take eight minutes
+    delivery = await transport.start(cluster.means, replace(await cluster.group(payload), budget=slow))
+    await some(delivery, "n1", 1)
+    await ended(delivery, "n2")
+    assert delivery.observe()["n2"].complete and delivery.observe()["n1"].have < payload.size / 2
+    await delivery.limit(Budget())
+    await ended(delivery, "n1")
+    assert delivery.observe()["n1"].complete, delivery.observe()
+    assert right(cluster, "n1", payload)
     await delivery.close()
 
 

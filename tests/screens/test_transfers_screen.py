@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from backend.snapshot import HoldingRow, Snapshot
+from backend.snapshot import HoldingRow, Limits, Snapshot
 from ringrift_console.actions import ACTIONS
 from ringrift_console.glyphs import ASCII, UTF8
 from ringrift_console.look import Look
+from screens import dialogs
 from screens import transfer_cells as cells
+from screens.form import FormDialog
 from screens.transfer_swarm import feeders, piece_map, swarm_lines
 from tests.screens.conftest import NOW, SIZE, ago, make_delivery, make_host, make_transfers, press
 
@@ -37,6 +40,47 @@ async def test_a_key_plans_for_the_transfer_under_the_cursor(
         assert asked == [(name, params)]
         await press(pilot, "escape")
         assert "nothing was done" in "\n".join(text_of(app))
+
+
+async def test_limits_are_asked_for_with_those_that_are_set_and_an_emptied_field_lifts_one(
+    build: Callable[..., Any], text_of: Any, snapshot: Any, asked: Any
+) -> None:
+    limits = Limits(50.0, hosts=(("birch-1", None, 12.5),), training=("birch-1",))
+    rows = tuple(replace(row, asked=Limits(50.0), limits=limits) for row in snapshot.transfers)
+    app = build(source=replace(snapshot, transfers=rows, limits=Limits(200.0)))
+    async with app.run_test(size=(80, 24)) as pilot:
+
+        async def ask(*keys: str) -> tuple[str, dict[str, Any]]:
+            await press(pilot, *keys)
+            await until(pilot, lambda: bool(asked))
+            await until(pilot, lambda: isinstance(app.screen, dialogs.PlanDialog))
+            await press(pilot, "escape")
+            await until(pilot, lambda: not isinstance(app.screen, dialogs.Dialog))
+            return asked.pop()
+
+        async def form(*keys: str) -> None:
+            await press(pilot, *keys)
+            await until(pilot, lambda: isinstance(app.screen, FormDialog))
+
+        await press(pilot, "6")
+        assert "at most 50 Mbit/s, 1 host limited" in "\n".join(text_of(app))
+        await form("l")
+        found = await ask("8", "shift+tab", "backspace", "backspace", "enter")
+        assert found == ("transfers.limit", {"transfer": "x2", "head": 0.0, "up": 8.0})
+        await form("tab", "j", "l")  # of a host
+        assert await ask("enter") == ("transfers.limit", {"transfer": "x2", "host": "birch-1"})
+        await press(pilot, "enter")
+        assert "gives no limit, takes 12.5 Mbit/s, as it trains" in "\n".join(text_of(app))
+        await press(pilot, "escape")
+        app.screen.query_one("#transfers").focus()
+        await form("j", "l")  # one that has ended: all of them
+        assert await ask("enter") == ("transfers.limit", {"transfer": "all", "head": 200.0})
+
+
+async def until(pilot: Any, good: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not good():
+            await pilot.pause()
 
 
 @pytest.mark.parametrize(
@@ -205,4 +249,6 @@ def test_who_feeds_a_host_is_told_busiest_first_and_hostile_peers_break_nothing(
 def test_every_key_of_the_screen_says_why_it_cannot_be_used_without_a_transfer() -> None:
     for action in ACTIONS:
         if action.scope == "transfers" and action.name.startswith("transfers.") and action.verb:
+            if action.name == "transfers.limit":  # it limits all of them then
+                continue
             assert action.available(Snapshot("/r", 1, NOW), None) == "no transfer is selected"

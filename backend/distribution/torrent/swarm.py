@@ -155,7 +155,7 @@ class Swarm:
             self._pace_seats(time.monotonic())
         for place in self._places.values():
             if place.channel:
-                place.channel.send("limits", **_limits(budget))
+                place.channel.send("limits", **_limits(budget, place.target.name))
 
     async def cancel(self, hosts: Collection[str]) -> None:
         await self._leave(hosts)
@@ -205,7 +205,7 @@ class Swarm:
         target = place.target
         order = self._order(target.name) | {
             "folder": target.folder, "leaf": DATA, "listen": place.address, "seed": False, "lease": target.lease,
-            "lease_s": LEASE_S, **_limits(self._budget),
+            "lease_s": LEASE_S, **_limits(self._budget, target.name),
         }  # fmt: skip
         opener = self._opener(target.host)
 
@@ -469,8 +469,8 @@ class Swarm:
         self._dirty.set()
 
 
-def _limits(budget: Budget) -> dict[str, int]:
-    return {"up": int(budget.host_up or 0), "down": int(budget.host_down or 0)}
+def _limits(budget: Budget, name: str) -> dict[str, int]:
+    return {"up": int(budget.up(name) or 0), "down": int(budget.down(name) or 0)}
 
 
 def _python(target: Target) -> list[str]:

@@ -107,7 +107,7 @@ class Aria2Delivery:
                 epoch=self._group.epoch,
                 lease=source.lease,
                 lease_s=LEASE_S,
-                rate=self._group.budget.host_up,
+                rate=self._group.budget.up(name),
             )
         except RingRiftError:
             return  # one source fewer; the head is there
@@ -204,9 +204,9 @@ class Aria2Delivery:
         if self._head is not None:
             await self._head.limit(budget.head_up)
         for server in self._servers.values():
-            await server.limit(budget.host_up)
+            await server.limit(budget.up(server.name))
         for part in self._parts.values():
-            await part.limit(budget.host_down)
+            await part.limit(budget.down(part.target.name))
 
     async def cancel(self, hosts: Collection[str]) -> None:
         await self._end(hosts)

@@ -115,11 +115,25 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Bytes a second that the group may use; None is no limit."""
+    """Bytes a second that the group may use; None is no limit.
+
+    Attributes:
+        host_up, host_down: of every host.
+        hosts: (up, down) of hosts that have limits of their own, in place of these.
+    """
 
     head_up: float | None = None
     host_up: float | None = None
     host_down: float | None = None
+    hosts: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+
+    def up(self, host: str) -> float | None:
+        """What a host may give."""
+        return self.hosts[host][0] if host in self.hosts else self.host_up
+
+    def down(self, host: str) -> float | None:
+        """What a host may take."""
+        return self.hosts[host][1] if host in self.hosts else self.host_down
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ class RsyncDelivery:
         self._seen: dict[str, Observation] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._meters: dict[str, Meter] = {}
+        self._running: dict[str, tuple[asyncio.subprocess.Process, int]] = {}
         self._sent = 0
         self._room = asyncio.Semaphore(AT_ONCE)
 
@@ -127,7 +128,12 @@ class RsyncDelivery:
         return None
 
     async def limit(self, budget: Budget) -> None:
-        self._budget = budget  # of processes that start from now on; rsync knows no other way
+        """rsync knows no way to be told: those that have another limit now are ended, and go on with what is there."""
+        self._budget = budget
+        for name, (process, limit) in list(self._running.items()):
+            if self._limit(name) != limit:
+                del self._running[name]
+                _signal(process, signal.SIGTERM)
 
     async def cancel(self, hosts: Collection[str]) -> None:
         tasks = [self._tasks.pop(name) for name in hosts if name in self._tasks]
@@ -157,35 +163,49 @@ class RsyncDelivery:
             text = ssh_configuration(target.host, self._means.paths)
             await asyncio.to_thread(write_bytes, config, text.encode(), mode=0o600)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._argv(target, config),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=os.environ | {"LC_ALL": "C"},
-                start_new_session=True,
-            )
-            try:
-                assert process.stdout is not None and process.stderr is not None
-                _, errors = await asyncio.gather(self._follow(target, process.stdout), process.stderr.read())
-                code = await process.wait()
-            finally:
-                await _end(process)
+            while True:
+                code, errors, again = await self._once(target, config)
+                if not again or code == 0:
+                    break
         finally:
             config.unlink(missing_ok=True)
-        return (
-            None if code == 0 else explain(code, errors.decode("utf-8", "replace")[:TAIL], self._seen[target.name].have)
-        )
+        return None if code == 0 else explain(code, errors[:TAIL], self._seen[target.name].have)
 
-    def _argv(self, target: Target, config: Path) -> list[str]:
-        limits = [share for share in (self._budget.host_down, self._share()) if share]
-        bound = [f"--bwlimit={max(1, int(min(limits) / 1024))}"] if limits else []
+    async def _once(self, target: Target, config: Path) -> tuple[int, str, bool]:
+        """One process: its code, what it complained of, and whether :meth:`limit` has ended it."""
+        limit = self._limit(target.name)
+        process = await asyncio.create_subprocess_exec(
+            *self._argv(target, config, limit),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=os.environ | {"LC_ALL": "C"},
+            start_new_session=True,
+        )
+        self._running[target.name] = process, limit
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            _, errors = await asyncio.gather(self._follow(target, process.stdout), process.stderr.read())
+            code = await process.wait()
+            again = self._running.get(target.name, (None, 0))[0] is not process
+        finally:
+            self._running.pop(target.name, None)
+            await _end(process)
+        return code, errors.decode("utf-8", "replace"), again
+
+    def _argv(self, target: Target, config: Path, limit: int) -> list[str]:
+        bound = [f"--bwlimit={limit}"] if limit else []
         return [
             "rsync", "--checksum", "--partial", "--inplace", "--no-whole-file", "--no-links", "--chmod=F0600",
             "--no-times", "--info=progress2", "--outbuf=L", f"--timeout={SILENCE_S}", *bound, "--protect-args",
             *(() if target.host.is_here else ("-e", _shell(config))), "--", str(self._payload.path),
             target.data if target.host.is_here else f"{target.name}:{target.data}",
         ]  # fmt: skip
+
+    def _limit(self, name: str) -> int:
+        """KiB a second for one process; 0 is none."""
+        limits = [share for share in (self._budget.down(name), self._share()) if share]
+        return max(1, int(min(limits) / 1024)) if limits else 0
 
     def _share(self) -> float | None:
         if not self._budget.head_up:
@@ -206,15 +226,18 @@ class RsyncDelivery:
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Ends rsync and its ssh; waits for it."""
     if process.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+        _signal(process, signal.SIGTERM)
         try:
             async with asyncio.timeout(5.0):
                 await process.wait()
         except TimeoutError:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _signal(process, signal.SIGKILL)
             await process.wait()
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _shell(config: Path) -> str:

@@ -175,8 +175,8 @@ class StreamDelivery:
     def _pause(self, name: str, count: int) -> float:
         """Seconds to wait after a block, so that neither the host's nor the head's budget is passed."""
         limits = []
-        if self._budget.host_down:
-            limits.append(self._budget.host_down)
+        if down := self._budget.down(name):
+            limits.append(down)
         if self._budget.head_up:
             active = sum(1 for seen in self._seen.values() if not seen.ended)
             limits.append(self._budget.head_up / max(1, min(active, AT_ONCE)))
