@@ -21,7 +21,6 @@ from backend.fleet.store import host_rows
 from backend.jobs.keeper import Keeper
 from backend.jobs.launchers.roster import Roster
 from backend.jobs.pipelines import add_gang
-from backend.jobs.shards import INDICES
 from backend.jobs.staging import LocalTransfer
 from backend.jobs.store import attempt_rows
 from backend.paths import Paths
@@ -97,21 +96,6 @@ async def until_said(bed: PoolBed, name: str, text: str) -> str:
             await bed.keeper.tick()
             await asyncio.sleep(0.05)
     return (await bed.row(name)).why
-
-
-async def test_shards_are_elements_of_one_array_and_their_games_are_merged(bed: PoolBed) -> None:
-    first = 10_000_000_000
-    names = [
-        await bed.add("selfplay", "cluster", games=1, seed=5, shard=n, first=first + n * INDICES) for n in range(3)
-    ]
-    for name in names:
-        row = await bed.until(name, "done", "failed", "unknown")
-        assert row.state == "done", row.why
-        assert row.host == "cluster"
-    said = [json.loads((bed.slurm.root / "agent/jobs" / f"{name}.1/engine.json").read_text()) for name in names]
-    assert {one["name"] for one in said} == {f"ringrift-{names[0]}.1+2.{said[0]['name'][-8:]}"}
-    assert sorted(one["number"] for one in said) == [0, 1, 2]
-    assert (bed.paths.jobs / f"{names[0]}.1" / "log").exists()
 
 
 async def test_a_gang_is_one_job_on_two_nodes_and_ends_as_one_model(bed: PoolBed) -> None:
