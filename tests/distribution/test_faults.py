@@ -86,28 +86,6 @@ async def test_the_file_here_changes_while_it_is_given(
         await site.holds(row)
 
 
-async def test_a_host_with_another_key_gets_nothing_before_its_own_is_back(
-    tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begin_with("rsync", monkeypatch)
-    async with field(tmp_path, paths, monkeypatch, 2) as site:
-        name = await site.submit(site.file(1_000_000))
-        server = site.server(1)
-        kept = {path: path.read_bytes() for path in (server.host_key, server.host_key.with_suffix(".pub"))}
-        server.stop()
-        server.change_key()
-        server.start()
-        row = await site.until(name, lambda row: site.of(row, 2).live and site.of(row, 1).state == "blocked")
-        assert site.of(row, 1).reason == "refused" and "HOST KEY HAS CHANGED" in site.of(row, 1).failure
-        assert not site.base(1).exists(), "nothing was put there"
-        server.stop()
-        for path, text in kept.items():
-            path.write_bytes(text)
-        server.start()
-        row = await site.until(name)
-        await site.holds(row)
-
-
 ROGUE = """#!{python}
 import sys
 argv = sys.argv[1:]
