@@ -68,7 +68,7 @@ SETTINGS: dict[str, Any] = {
     "send_not_sent_low_watermark": 64 << 10,
     # everybody is served; there is no tit for tat among our own hosts
     "unchoke_slots_limit": -1, "choking_algorithm": 0, "seed_choking_algorithm": 0, "peer_turnover": 0,
-    "allow_multiple_connections_per_ip": True, "close_redundant_connections": True,
+    "allow_multiple_connections_per_ip": True, "close_redundant_connections": False,
     "auto_sequential": False, "initial_picker_threshold": 0, "predictive_piece_announce": 0, "suggest_mode": 0,
     "in_enc_policy": 2, "out_enc_policy": 2,  # the handshake's own cipher authenticates nobody; TLS does
     "rate_limit_ip_overhead": True,
