@@ -20,7 +20,7 @@ from backend.distribution.reasons import Failure, Reason
 from backend.distribution.torrent.channel import Channel, Child, Opener, end_left, here
 from backend.distribution.torrent.graph import Graph, Member, count_seats, draw
 from backend.distribution.torrent.make import Torrent, make_torrent
-from backend.distribution.torrent.pace import Pace
+from backend.distribution.torrent.pace import DONE, Pace
 from backend.distribution.torrent.tls import Authority, Identity
 from backend.distribution.torrent.watchdog import Watchdog
 from backend.distribution.transports.base import (
@@ -265,19 +265,20 @@ class Swarm:
         listen = await asyncio.to_thread(_own_address, [place.address for place in self._places.values()])
         order = self._order(HEAD) | {
             "folder": str(path.parent), "leaf": path.name, "listen": listen, "seed": True, "seats": self._seats,
-            "lease": None, "lease_s": SEEDER_LEASE_S, "up": self._head_up(),
+            "lease": None, "lease_s": SEEDER_LEASE_S,
+            "up": int((self._budget.head_up or 0) / (self._seats + 1)),
         }  # fmt: skip
         self._ports, self._given, self._limits = [], [], []
         self._seeder = Channel(HEAD, Child.open, [*self._seeder_words, *here()], order, self._hear_seeder)
         self._head_address = listen
 
-    def _head_up(self) -> int:
-        """Of each of the head's sessions, which share its budget."""
-        return int(self._budget.head_up / max(1, self._seats)) if self._budget.head_up else 0
-
     def _pace_seats(self, now: float) -> None:
-        limits = self._pace.limits(now, self._given, self._budget.head_up or 0) if self._given else []
-        limits.append(self._head_up())  # the port that offers everything
+        """Tells the head's ports how fast each may give; together they keep to its budget."""
+        budget = self._budget.head_up or 0.0
+        used = not self._seats or bool(self._graph.whole)
+        everything = budget / (self._seats + 1) * (1 if used else DONE)  # for the port that offers every piece
+        limits = self._pace.limits(now, self._given or [0] * self._seats, budget - everything)
+        limits.append(int(everything))
         if self._seeder and limits != self._limits:
             self._limits = limits
             self._seeder.send("limits", each=limits)
