@@ -114,7 +114,9 @@ async def test_two_supervisors_at_once(bed: Kept) -> None:
     newer.porter.ways = older.porter.ways
     refused = 0
     async with asyncio.timeout(120 + 3 * ROUNDS):
-        while any(row.state not in ENDED for row in await job_rows(bed.store)):
+        while not refused or any(row.state not in ENDED for row in await job_rows(bed.store)):
+            if all(row.state in ENDED for row in await job_rows(bed.store)):
+                names.append(await bed.add("pass"))  # the older one had nothing to ask of the host yet
             try:
                 await bed.tick()
             except SupersededError:
@@ -122,7 +124,6 @@ async def test_two_supervisors_at_once(bed: Kept) -> None:
             await newer.tick()
             await asyncio.sleep(0.01)
     assert {row.state for row in await job_rows(bed.store)} == {"done"}
-    assert refused, "the older one was never told"
     with pytest.raises(SupersededError):
         await older.tick()
     bed.epoch += 1

@@ -189,13 +189,16 @@ turn = 0
 async def reader():
     global turn
     turn += 1
-    needs = tuple(Need(f"turn {turn} " + chr(65 + (turn + n) % 26) * 60, str(n), "jobs") for n in range(40))
+    needs = tuple(Need(f"turn {turn} " + chr(65 + (turn + n) % 26) * 130, str(n), "jobs") for n in range(40))
+    app.say(chr(97 + turn % 26) * 150)
     return dataclasses.replace(app.snapshot, revision=turn, needs=needs)
 
 async def beat():
     while True:
         with (paths.root / "beats").open("a") as stream:
             stream.write(".")
+        if app.link_slow:
+            (paths.root / "left-out").touch()
         await asyncio.sleep(0.05)
 
 class Busy(ConsoleApp):
@@ -223,8 +226,10 @@ def test_a_terminal_that_stops_reading_does_not_stop_the_loop(
 ) -> None:
     terminal = open_terminal([sys.executable, "-c", BUSY, str(paths.root)], (160, 50))
     terminal.wait_for(FIRST_FRAME)
-    # Unread, a frame every 20 ms fills the terminal's buffer and the backlog many times over.
-    wait_for_beats(terminal, paths, 100)
+    # Unread, a frame every 20 ms fills the terminal's buffer and the backlog, and more.
+    while not (paths.root / "left-out").exists():
+        wait_for_beats(terminal, paths, 1)
+    wait_for_beats(terminal, paths, 40)
     # Read again, the headings come anew: left-out frames are made good by drawing the whole screen.
     terminal.output = b""
     terminal.wait_for(b"CONFIG")
