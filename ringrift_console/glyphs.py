@@ -92,7 +92,7 @@ class Glyphs:
         if width <= 0:
             return ""
         text = self.clean(text)
-        length = cell_len(text)
+        length = len(text) if text.isascii() else cell_len(text)
         if length > width and cut == "start":
             return self.ellipsis + set_cell_size(text[::-1], width - 1)[::-1]
         if length > width:

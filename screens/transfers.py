@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from textual.containers import Horizontal, Vertical
+from textual.timer import Timer
 from textual.widget import Widget
 
 from backend.snapshot import DeliveryRow, Snapshot, TransferRow
@@ -20,6 +21,9 @@ from screens.cells import UNKNOWN, state_span
 from screens.detail import DetailScreen
 from screens.facts import Fact
 from screens.transfer_swarm import swarm_lines
+
+PICTURE_S = 1.0
+"""Hosts tell once a second what they have and from whom."""
 
 
 class Picture(Lines, can_focus=True):
@@ -37,6 +41,8 @@ class TransfersScreen(BaseScreen):
         self._seen: tuple[TransferRow, ...] | None = None
         self._rows: tuple[TransferRow, ...] = ()
         self._drawn: tuple[TransferRow | None, Lines, int] | None = None
+        self._drawing_later: Timer | None = None
+        self._due = False
         self.swarm = False
 
     def body(self) -> Iterable[Widget]:
@@ -104,11 +110,25 @@ class TransfersScreen(BaseScreen):
             self._draw_swarm(row, self.query_one("#narrow-swarm", Lines))
 
     def _draw_swarm(self, row: TransferRow | None, lines: Lines) -> None:
-        """The picture, unless the same one stands there already: it is most of the work of this screen."""
-        width = max(30, lines.size.width)
-        if self._drawn is None or self._drawn[0] is not row or self._drawn[1:] != (lines, width):
-            self._drawn = row, lines, width
-            lines.show(() if row is None else swarm_lines(row, self.app.look, width))
+        """The picture: most of the work of this screen, so only when it changed, and once a second while it goes on."""
+        width, before = max(30, lines.size.width), self._drawn
+        if before is not None and before[0] is row and before[1:] == (lines, width):
+            return
+        same = before is not None and before[1:] == (lines, width) and before[0] is not None
+        if same and row is not None and row.ended_at is None and before is not None and row.id == before[0].id:
+            if self._drawing_later is not None:
+                return
+            if not self._due:
+                self._drawing_later = self.set_timer(PICTURE_S, self._draw_now)
+                return
+        self._due = False
+        self._drawn = row, lines, width
+        lines.show(() if row is None else swarm_lines(row, self.app.look, width))
+
+    def _draw_now(self) -> None:
+        self._drawing_later, self._due = None, True
+        self._show_chosen()
+        self._due = False
 
     def _bytes(self) -> int:
         row = self.main_table.current

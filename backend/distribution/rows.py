@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,20 @@ async def limits_of_all(store: StateStore) -> Limits:
     return _limits(to_json(await budget_of_all(store)))
 
 
+@lru_cache(4096)
+def _routes(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
+@lru_cache(4096)
+def _history(text: str) -> tuple[tuple[datetime, str, str], ...]:
+    return tuple((datetime.fromtimestamp(at, UTC), way, what) for at, way, what in json.loads(text))
+
+
 def _delivery(row: Row, size: int) -> DeliveryRow:
     seen: dict[str, Any] = json.loads(row["progress"])
     failure = failure_from(json.loads(row["failure"])) if row["failure"] else None
-    routes = tuple(json.loads(row["routes"]))
+    routes = _routes(row["routes"])
     live = row["state"] in ("published", "done")
     moving = row["state"] == State.FETCHING
     return DeliveryRow(
@@ -103,7 +114,7 @@ def _delivery(row: Row, size: int) -> DeliveryRow:
         peers=tuple(seen.get("peers", ())),
         pieces=str(seen.get("pieces", "")),
         fault=str(seen.get("fault", "")) if moving else "",
-        history=tuple((datetime.fromtimestamp(at, UTC), way, what) for at, way, what in json.loads(row["history"])),
+        history=_history(row["history"]),
         receipt=json.loads(row["receipt"]) if row["receipt"] else None,
         started_at=moment(row["started_at"]),
         live_at=moment(row["live_at"]),

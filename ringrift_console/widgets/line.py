@@ -32,7 +32,7 @@ def to_strip(spans: Iterable[Span], width: int, look: Look, overlay: str = "", b
         if left <= 0:
             break
         text = glyphs.clean(text)
-        length = cell_len(text)
+        length = len(text) if text.isascii() else cell_len(text)
         if length > left:
             text, length = glyphs.fit(text, left), left
         if length:

@@ -106,6 +106,7 @@ class Table(LineWidget, Generic[T], can_focus=True):
         self._fields: list[dict[str, str]] | None = None  # of the items, for the filter; made when one is to be typed
         self._matching: tuple[Filter, list[int]] = (Filter(""), [])  # places of the items that the last filter let pass
         self._painted: dict[int, Any] = {}
+        self._ready: dict[int, Any] = {}  # rows as they were found to differ, until they are drawn
         self._placed: list[tuple[int, Column[T], int, int]] = []
 
     # What is shown
@@ -256,10 +257,12 @@ class Table(LineWidget, Generic[T], can_focus=True):
 
     def _repaint(self) -> None:
         """Refreshes the cells that differ from what stands on the screen."""
+        self._ready.clear()
         if not self.size.width:
             return
         for y in range(self.size.height):
             old, new = self._painted.get(y), self._row(y)
+            self._ready[y] = new
             if old == new:
                 continue
             if old is None or len(old) != len(new) or old[0] != new[0] or new[0] in ("heading", "empty"):
@@ -278,10 +281,11 @@ class Table(LineWidget, Generic[T], can_focus=True):
         return "cursor_idle" if self.idle_cursor else ""
 
     def render_line(self, y: int) -> Strip:
-        look, glyphs = self.look, self.look.glyphs
-        row = self._painted[y] = self._row(y)
+        look = self.look
+        glyphs, full = look.glyphs, self.size.width
+        row = self._painted[y] = self._ready.pop(y, None) or self._row(y)
         if row[0] == "empty":
-            return to_strip([(" " + row[1], "dim")], self.size.width, look)
+            return to_strip([(" " + row[1], "dim")], full, look)
         segments = [Segment(" ", look.style("text"))]
         if row[0] != "heading" and row[0]:
             segments = [Segment(glyphs.cursor if row[0] == "cursor" else " ", look.style("info", row[0]))]
@@ -298,13 +302,14 @@ class Table(LineWidget, Generic[T], can_focus=True):
                 text, role = row[1 + n]
             segments.append(Segment(glyphs.fit(text, width, column.align, column.cut), look.style(role, overlay)))
             x = start + width
-        if self.size.width > x:
-            segments.append(Segment(" " * (self.size.width - x), look.style("text", overlay)))
-        return Strip(segments).adjust_cell_length(self.size.width)
+        if full > x:
+            segments.append(Segment(" " * (full - x), look.style("text", overlay)))
+        return Strip(segments).adjust_cell_length(full)
 
     def on_resize(self, event: events.Resize) -> None:
         self._placed = self._columns_now()
         self._painted.clear()
+        self._ready.clear()
         self._scroll_to_cursor()
         self.refresh()
 
