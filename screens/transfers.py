@@ -111,15 +111,14 @@ class TransfersScreen(BaseScreen):
 
     def _draw_swarm(self, row: TransferRow | None, lines: Lines) -> None:
         """The picture: most of the work of this screen, so only when it changed, and once a second while it goes on."""
-        width, before = max(30, lines.size.width), self._drawn
-        if before is not None and before[0] is row and before[1:] == (lines, width):
-            return
-        same = before is not None and before[1:] == (lines, width) and before[0] is not None
-        if same and row is not None and row.ended_at is None and before is not None and row.id == before[0].id:
-            if self._drawing_later is not None:
+        width = max(30, lines.size.width)
+        before, *place = self._drawn or (None, None, None)
+        if self._drawn is not None and place == [lines, width]:
+            if before is row:
                 return
-            if not self._due:
-                self._drawing_later = self.set_timer(PICTURE_S, self._draw_now)
+            goes_on = row is not None and before is not None and row.id == before.id and row.ended_at is None
+            if goes_on and not self._due:
+                self._drawing_later = self._drawing_later or self.set_timer(PICTURE_S, self._draw_now)
                 return
         self._due = False
         self._drawn = row, lines, width

@@ -19,7 +19,7 @@ STALL_S = 20.0
 SLOW_STALL_S = 60.0
 SLOW_MBIT = 20.0
 BEHIND_S = 60.0
-"""Seconds far behind the others (:mod:`backend.distribution.pace`) after which an engine has stalled at a host."""
+"""Seconds far behind the others (:mod:`backend.distribution.behind`) after which an engine has stalled at a host."""
 MASS_SHARE, MASS_LEAST, MASS_S = 0.2, 3, 120.0
 """When more than this share of hosts, and at least so many, fall back within so many seconds, the cause is common."""
 PREFLIGHTS = 32

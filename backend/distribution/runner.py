@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from backend.crash import crash_point
 from backend.distribution import ledger, states
 from backend.distribution import reconcile as todo
+from backend.distribution.behind import Behind
 from backend.distribution.budgets import MBIT, least
 from backend.distribution.described import hosts_described
 from backend.distribution.ledger import Placed, Transfer
 from backend.distribution.limiter import Limiter
 from backend.distribution.manifest import make_payload
-from backend.distribution.pace import Pace
 from backend.distribution.reasons import Course, Failure, Reason
 from backend.distribution.reconcile import Facts, HostFacts
 from backend.distribution.states import LIVE, SETTLED, WORKING, State, step
@@ -86,7 +86,7 @@ class _Work:
     renewed: dict[str, float] = field(default_factory=dict)
     offered: set[str] = field(default_factory=set)
     budgets: dict[str, Budget] = field(default_factory=dict)
-    paces: dict[str, Pace] = field(default_factory=dict)
+    behind: dict[str, Behind] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def of(self, host: str) -> _HostWork:
@@ -240,7 +240,7 @@ class Runner:
         for name, found in rates.items():
             known = {host: least((self._mbit(host) or 0) * MBIT, budget.down(host)) for host in found}
             able = {host: limit for host, limit in known.items() if limit}
-            for host, since in work.paces.setdefault(name, Pace()).look(now, found, able).items():
+            for host, since in work.behind.setdefault(name, Behind()).look(now, found, able).items():
                 work.of(host).behind_since = since
 
     async def _offer(self, transfer: Transfer, work: _Work) -> None:
@@ -257,7 +257,7 @@ class Runner:
         late = [name for name in work.deliveries if work.budgets.get(name) != budget]
         work.budgets |= dict.fromkeys(late, budget)
         for name in late:  # what they had before says nothing of what they will have
-            work.paces.pop(name, None)
+            work.behind.pop(name, None)
         await asyncio.gather(*(work.deliveries[name].limit(budget) for name in late))
 
     def _renew(self, transfer: Transfer, work: _Work, now: float) -> None:

@@ -88,18 +88,21 @@ class ThisMachine:
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
         self.env = os.environ | (env or {})
 
+    async def _start(self, argv: Sequence[str]) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=self.env.get("HOME", "/"),
+            env=self.env,
+            start_new_session=True,
+        )
+
     async def exec(self, host: Host, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Finished:
         """Runs a command in the home folder, in a session of its own that ends with it."""
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                cwd=self.env.get("HOME", "/"),
-                env=self.env,
-                start_new_session=True,
-            )
+            process = await self._start(argv)
         except OSError as error:
             return Finished(NOT_FOUND, None, b"", str(error).encode())
         try:
@@ -127,15 +130,7 @@ class ThisMachine:
     async def open_stream(self, host: Host, argv: Sequence[str], *, inside: bool = False) -> ChildStream:
         """A command that is talked to, in the home folder and a session of its own; the caller closes it."""
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                cwd=self.env.get("HOME", "/"),
-                env=self.env,
-                start_new_session=True,
-            )
+            process = await self._start(argv)
         except OSError as error:
             raise RingRiftError(f"{argv[0]} cannot be started", where=host.name, hint=str(error)) from error
         return ChildStream(process)

@@ -11,7 +11,7 @@ LEAST = 3
 """Hosts that must fetch before their median says anything."""
 
 
-class Pace:
+class Behind:
     """Follows the hosts of one delivery."""
 
     def __init__(self) -> None:
