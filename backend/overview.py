@@ -9,7 +9,7 @@ import asyncio
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from operator import is_
@@ -48,24 +48,41 @@ async def read_snapshot(paths: Paths) -> Snapshot:
         state, rows = await _part(_read_state(paths, trouble), "state", trouble) or (None, None)
     else:
         rows = await _part(_hosts_of_file(paths), "hosts", trouble)
-    models, policies = await _part(_read_models(paths), "registry", trouble) or ((), Policies(()))
-    rung = await _part(asyncio.to_thread(_open_alarms, paths), "alarms", trouble) or ()
-    rates = await _part(asyncio.to_thread(win_rates, paths), "match records", trouble) or {}
-    models = _with_rates(paths, models, rates)
     base = state or Snapshot(str(paths.root), 0, datetime.now(UTC))
     jobs = base.jobs
+    rest = await asyncio.to_thread(_read_rest, paths, jobs, trouble)
     taken = Counter(job.host for job in jobs if job.state in BUSY)
-    hosts = tuple(replace(row, jobs=taken[row.name]) for row in rows or ())
-    configs = await asyncio.to_thread(_configs, paths, jobs, models)
+    hosts = tuple(replace(row, jobs=taken[row.name]) if taken[row.name] else row for row in rows or ())
     return replace(
         base,
-        configs=configs,
-        models=models,
-        policies=policies.rows,
+        configs=rest.configs,
+        models=rest.models,
+        policies=rest.policies.rows,
         hosts=hosts,
-        alarms=rung,
-        needs=tuple(_alarm_need(alarm) for alarm in rung) + tuple(trouble) + needs(base, jobs, models, configs, hosts),
+        alarms=rest.alarms,
+        needs=tuple(_alarm_need(alarm) for alarm in rest.alarms)
+        + tuple(trouble)
+        + needs(base, jobs, rest.models, rest.configs, hosts),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """What stands in the root's other databases and files."""
+
+    models: tuple[ModelRow, ...]
+    policies: Policies
+    alarms: tuple[AlarmRow, ...]
+    configs: tuple[ConfigRow, ...]
+
+
+def _read_rest(paths: Paths, jobs: tuple[JobRow, ...], trouble: list[Need]) -> _Rest:
+    """In one thread: every change of thread costs more than most of these looks."""
+    models, policies = _try(lambda: _read_models(paths), "registry", trouble) or ((), Policies(()))
+    rung = _try(lambda: _open_alarms(paths), "alarms", trouble) or ()
+    rates = _try(lambda: win_rates(paths), "match records", trouble) or {}
+    models = _with_rates(paths, models, rates)
+    return _Rest(models, policies, rung, _configs(paths, jobs, models))
 
 
 def _open_alarms(paths: Paths) -> tuple[AlarmRow, ...]:
@@ -89,16 +106,28 @@ def _alarm_need(alarm: AlarmRow) -> Need:
 async def _part(work: Awaitable[T], name: str, trouble: list[Need]) -> T | None:
     try:
         return await work
-    except NotFoundError:
-        return None
     except RingRiftError as error:
-        trouble.append(Need(f"{name}: {error.line()}", name, "pulse", "error"))
+        _note(error, name, trouble)
         return None
+
+
+def _try(read: Callable[[], T], name: str, trouble: list[Need]) -> T | None:
+    try:
+        return read()
+    except RingRiftError as error:
+        _note(error, name, trouble)
+        return None
+
+
+def _note(error: RingRiftError, name: str, trouble: list[Need]) -> None:
+    """What is not there is no trouble."""
+    if not isinstance(error, NotFoundError):
+        trouble.append(Need(f"{name}: {error.line()}", name, "pulse", "error"))
 
 
 async def _read_state(paths: Paths, trouble: list[Need]) -> tuple[Snapshot, tuple[HostRow, ...] | None]:
-    """What ``state.db`` holds, and the hosts; of a hosts file with a mistake only the mistake."""
-    async with await StateStore.open(paths) as store:
+    """What ``state.db`` holds at one moment, and the hosts; of a hosts file with a mistake only the mistake."""
+    async with await StateStore.open(paths) as store, store.database.read():
         hosts = await _part(host_rows(store), "hosts", trouble)
         return Snapshot(
             root=str(paths.root),
@@ -119,9 +148,9 @@ async def _hosts_of_file(paths: Paths) -> tuple[HostRow, ...]:
     return make_rows(await asyncio.to_thread(load_hosts, paths.hosts_yaml), time.time())
 
 
-async def _read_models(paths: Paths) -> tuple[tuple[ModelRow, ...], Policies]:
-    policies = await asyncio.to_thread(read_policies, paths)
-    return await asyncio.to_thread(all_models, paths), policies
+def _read_models(paths: Paths) -> tuple[tuple[ModelRow, ...], Policies]:
+    policies = read_policies(paths)
+    return all_models(paths), policies
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from backend.fleet.hosts import Host, Hosts, load_hosts
 from backend.fleet.known_hosts import HostKey, enrolled_keys
 from backend.fleet.probe import Report, sample_of
 from backend.fleet.reading import changed_settings, load_in_use
+from backend.paths import Paths
 from backend.snapshot import HostRow, HostSample, HostState, HostTrouble
 from backend.state.db import Row, Transaction
 from backend.state.store import StateStore, add_event, moment
@@ -49,15 +50,17 @@ async def host_rows(store: StateStore, hosts: Hosts | None = None, *, samples: b
     Raises:
         SettingsError: the hosts file cannot be understood.
     """
-    used = None
-    if hosts is None:
-        hosts = await asyncio.to_thread(load_hosts, store.paths.hosts_yaml)
-        used = await asyncio.to_thread(load_in_use, store.paths)
-    keys = await asyncio.to_thread(enrolled_keys, store.paths.console / KNOWN_HOSTS)
+    present, used, keys = await asyncio.to_thread(_files, store.paths, hosts)
     async with store.database.read() as db:
         records = {row["name"]: row for row in await db.all("SELECT * FROM hosts")}
         found = await _samples(db, store.paths.state_db, records) if samples else {}
-    return make_rows(hosts, time.time(), records, found, keys, used)
+    return make_rows(present, time.time(), records, found, keys, used)
+
+
+def _files(paths: Paths, hosts: Hosts | None) -> tuple[Hosts, Hosts | None, dict[str, HostKey]]:
+    """The hosts, those in use where they were not given, and the keys that are enrolled."""
+    keys = enrolled_keys(paths.console / KNOWN_HOSTS)
+    return (load_hosts(paths.hosts_yaml), load_in_use(paths), keys) if hosts is None else (hosts, None, keys)
 
 
 def make_rows(

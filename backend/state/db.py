@@ -60,6 +60,7 @@ class Database:
     def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
         self._connection = connection
         self._turn = asyncio.Lock()
+        self._reading: tuple[asyncio.Task[Any] | None, Transaction] | None = None
         self.path = path
 
     @classmethod
@@ -79,8 +80,7 @@ class Database:
                 if not await _is_ready(connection, path):
                     async with _alone(path):
                         await _migrate(connection, path)
-                await connection.execute("PRAGMA synchronous = FULL")
-                await connection.execute("PRAGMA foreign_keys = ON")
+                await connection.executescript("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")
             except BaseException:
                 await connection.close()
                 raise
@@ -118,14 +118,24 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
-        """Reads of one moment."""
+        """Reads of one moment; a read within another one of the same task is of the outer one's moment."""
+        task = asyncio.current_task()
+        if self._reading is not None and self._reading[0] is task:
+            yield self._reading[1]
+            return
         async with self._turn:
             with sqlite_errors(self.path):
                 try:
                     await self._connection.execute("BEGIN")
-                    yield Transaction(self._connection)
-                finally:
+                    transaction = Transaction(self._connection)
+                    self._reading = task, transaction
+                    yield transaction
+                    self._reading = None
+                    await self._connection.execute("ROLLBACK")
+                except BaseException:
+                    self._reading = None
                     await self._leave()
+                    raise
 
     async def data_version(self) -> int:
         """A number that changes whenever another connection has written; cheap, it reads no table."""
@@ -141,19 +151,17 @@ def _prepare(path: Path) -> None:
         check_file(path)
 
 
-async def _value(connection: aiosqlite.Connection, sql: str) -> Any:
-    rows: Iterable[Any] = await connection.execute_fetchall(sql)
-    return next(iter(rows))[0]
+_MARKS = (  # one statement, so all of one moment
+    "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master) "
+    "FROM pragma_user_version, pragma_application_id"
+)
 
 
-async def _is_current(connection: aiosqlite.Connection, path: Path) -> bool:
-    version, application = (
-        int(await _value(connection, "PRAGMA user_version")),
-        int(await _value(connection, "PRAGMA application_id")),
-    )
-    if application != APPLICATION_ID and (
-        application or version or await _value(connection, "SELECT count(*) FROM sqlite_master")
-    ):
+async def _is_current(connection: aiosqlite.Connection, path: Path) -> tuple[bool, int]:
+    """Whether the tables are all there, and the version that they have."""
+    rows: Iterable[Any] = await connection.execute_fetchall(_MARKS)
+    version, application, tables = next(iter(rows))
+    if application != APPLICATION_ID and (application or version or tables):
         raise SchemaError("not a state database", where=str(path), hint="it belongs to another program; move it away")
     if version > len(MIGRATIONS):
         raise SchemaError(
@@ -161,20 +169,16 @@ async def _is_current(connection: aiosqlite.Connection, path: Path) -> bool:
             where=str(path),
             hint="use the newer program",
         )
-    return version == len(MIGRATIONS)
+    return version == len(MIGRATIONS), version
 
 
 async def _is_ready(connection: aiosqlite.Connection, path: Path) -> bool:
     """Whether the tables are all there; not while another process is making them."""
     try:
-        await connection.execute("BEGIN")  # the marks and the tables of one moment
-        current = await _is_current(connection, path)
-        await connection.execute("ROLLBACK")
+        current, _ = await _is_current(connection, path)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise
-        if connection.in_transaction:
-            await connection.execute("ROLLBACK")
         return False
     return current
 
@@ -203,8 +207,8 @@ async def _migrate(connection: aiosqlite.Connection, path: Path) -> None:
     await connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may have migrated it while we waited for the write lock.
-        if not await _is_current(connection, path):
-            version = int(await _value(connection, "PRAGMA user_version"))
+        current, version = await _is_current(connection, path)
+        if not current:
             for statement in (text for step in MIGRATIONS[version:] for text in step):
                 await connection.execute(statement)
             if version == 0:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
-from textual.geometry import Region
+from textual._styles_cache import StylesCache
+from textual.filter import ANSIToTruecolor
+from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -43,12 +45,45 @@ def to_strip(spans: Iterable[Span], width: int, look: Look, overlay: str = "", b
     return Strip(segments, width)
 
 
+class _Drawn(StylesCache):
+    """The lines that a widget drew, as they are: it has no border, padding or background that would go around them.
+
+    Textual's own lays these around every line that is drawn again, which is as much work as the lines are.
+    """
+
+    def render_widget(self, widget: Widget, crop: Region) -> list[Strip]:
+        width = widget.outer_size.width
+        if width != self._width:
+            self.clear()
+            self._width = width
+        lines, dirty = self._cache, self._dirty_lines
+        for y in crop.line_range:
+            if y in dirty or y not in lines:
+                lines[y] = widget.render_line(y)
+        dirty.difference_update(crop.line_range)
+        strips = [lines[y] for y in crop.line_range]
+        # A look has colours of the terminal's own only where they are to stay.
+        for filter in (one for one in widget.get_line_filters() if not isinstance(one, ANSIToTruecolor)):
+            strips = [strip.apply_filter(filter, widget.background_colors[1]) for strip in strips]
+        if crop.column_span != (0, width):
+            strips = [strip.crop(*crop.column_span) for strip in strips]
+        return strips
+
+
 class LineWidget(Widget):
-    """A widget that draws lines; a subclass gives :meth:`line`."""
+    """A widget that draws lines; a subclass gives :meth:`line`. It has neither border nor padding nor scroll bars."""
 
     DEFAULT_CSS = "LineWidget { height: 1; width: 1fr; }"
     BASE: ClassVar[str] = "text"
     app: ConsoleApp
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._styles_cache = _Drawn()
+
+    @property
+    def size(self) -> Size:
+        return self.outer_size  # Textual's own is found by way of the layout, and it is asked for with every line
 
     @property
     def look(self) -> Look:
