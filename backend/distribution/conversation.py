@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from backend.fleet.errors import LinkLost, TransferFailed
 from backend.fleet.hosts import Host
+from backend.fleet.remote import ChildStream
 from backend.fleet.ssh import SshPool
 from backend.fleet.transfers import NOISE_BYTES, no_program, python_of
 
@@ -26,26 +27,6 @@ class Line(Protocol):
     def write(self, data: bytes) -> None: ...
     async def drain(self) -> None: ...
     def close(self) -> None: ...
-
-
-class ChildLine:
-    """The input and output of a child of this process."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None and process.stdout is not None
-        self.process, self._input, self._output = process, process.stdin, process.stdout
-
-    async def readline(self) -> bytes:
-        return await self._output.readline()
-
-    def write(self, data: bytes) -> None:
-        self._input.write(data)
-
-    async def drain(self) -> None:
-        await self._input.drain()
-
-    def close(self) -> None:
-        self._input.close()
 
 
 class Conversation:
@@ -71,15 +52,15 @@ class Conversation:
 
     async def close(self) -> None:
         """Lets go of it; on this machine, waits for its end."""
-        self._line.close()
-        if isinstance(self._line, ChildLine):
-            process = self._line.process
-            try:
+        if isinstance(self._line, ChildStream):
+            self._line.write_eof()
+            with suppress(TimeoutError):
                 async with asyncio.timeout(END_S):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+                    await self._line.end()
+            self._line.close()
+            await self._line.end()
+        else:
+            self._line.close()
 
 
 async def talk(pool: SshPool, host: Host, program: bytes, request: Mapping[str, Any], magic: str) -> Conversation:
@@ -120,19 +101,21 @@ async def talk_here(program: bytes, request: Mapping[str, Any], magic: str) -> C
         *("-I", "-S", "-c", LOADER),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    talking = Conversation(line := ChildLine(process), "head")
+    talking = Conversation(line := ChildStream(process), "head")
     try:
         async with asyncio.timeout(START_S):
             if await _begin(line, program, request, magic):
                 return talking
     except BaseException:
-        process.kill()
+        line.close()
         await talking.close()
         raise
     await talking.close()
-    raise TransferFailed("the program did not come up", where="head", hint=f"exit code {process.returncode}")
+    said = line.stderr.decode("utf-8", "replace").strip().splitlines()
+    raise TransferFailed("the program did not come up", where="head", hint=said[-1] if said else "it said nothing")
 
 
 async def _begin(line: Line, program: bytes, request: Mapping[str, Any], magic: str) -> bool:

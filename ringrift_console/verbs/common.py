@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from backend.configs import Config, make_config, parse_config
 from backend.errors import UsageError
+from backend.paths import Paths
 from backend.text import plain
+from ringrift_console.actions import load
 
 
 def config_of(args: argparse.Namespace, *, required: bool = True) -> Config | None:
@@ -55,3 +57,16 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [list(headings), *([plain(cell) for cell in row] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def change(plan: str) -> Callable[[argparse.Namespace, Paths], int]:
+    """A verb that plans a change with its own parameters and has it carried out."""
+
+    def run(args: argparse.Namespace, paths: Paths) -> int:
+        from ringrift_console.verbs.operations import carry_out  # verbs that only read do without
+
+        taken = ("wait", "dry_run", "json", "root", "action")
+        params = {name: value for name, value in vars(args).items() if name not in taken}
+        return carry_out(args, paths, load(plan)(paths, **params))
+
+    return run

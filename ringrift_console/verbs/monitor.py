@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import dataclasses
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from backend.configs import parse_config
@@ -15,8 +14,7 @@ from backend.paths import Paths
 from backend.registry.alarms import alarms, find_alarm, rollback_command
 from backend.snapshot import AlarmRow
 from backend.text import plain
-from ringrift_console.actions import load
-from ringrift_console.verbs.common import table, to_json
+from ringrift_console.verbs.common import change, table, to_json
 
 
 def list_alarms(args: argparse.Namespace, paths: Paths) -> int:
@@ -137,19 +135,6 @@ async def _publish(paths: Paths) -> None:
             await publish(paths, store)
 
 
-def _change(plan: str) -> Callable[[argparse.Namespace, Paths], int]:
-    """A verb that plans a change with its own parameters and has it carried out."""
-
-    def run(args: argparse.Namespace, paths: Paths) -> int:
-        from ringrift_console.verbs.operations import carry_out
-
-        taken = ("wait", "dry_run", "json", "root", "action")
-        params = {name: value for name, value in vars(args).items() if name not in taken}
-        return carry_out(args, paths, load(plan)(paths, **params))
-
-    return run
-
-
-ack = _change("backend.monitoring.plans:plan_ack")
-rollback = _change("backend.monitoring.plans:plan_alarm_rollback")
-set_mode = _change("backend.monitoring.plans:plan_set")
+ack = change("backend.monitoring.plans:plan_ack")
+rollback = change("backend.monitoring.plans:plan_alarm_rollback")
+set_mode = change("backend.monitoring.plans:plan_set")

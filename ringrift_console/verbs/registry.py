@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import dataclasses
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from backend.reference.listing import all_models
 from backend.registry.stages import STAGES
 from backend.registry.store import ModelInfo, Registry
 from backend.text import plain, size_text
-from ringrift_console.actions import load
-from ringrift_console.verbs.common import table, to_json
+from ringrift_console.verbs.common import change, table, to_json
 
 
 def list_models(args: argparse.Namespace, paths: Paths) -> int:
@@ -192,24 +190,11 @@ def verify_audit(args: argparse.Namespace, paths: Paths) -> int:
     return Exit.DONE
 
 
-def _change(plan: str) -> Callable[[argparse.Namespace, Paths], int]:
-    """A verb that plans a change with its own parameters and has it carried out."""
-
-    def run(args: argparse.Namespace, paths: Paths) -> int:
-        from ringrift_console.verbs.operations import carry_out
-
-        taken = ("wait", "dry_run", "json", "root", "action")
-        params = {name: value for name, value in vars(args).items() if name not in taken}
-        return carry_out(args, paths, load(plan)(paths, **params))
-
-    return run
-
-
-archive = _change("backend.registry.archive:plan_archive")
-promote = _change("backend.registry.promotion:plan_promote")
-reject = _change("backend.registry.reject:plan_reject")
-restore = _change("backend.registry.archive:plan_restore")
-rollback = _change("backend.registry.rollback:plan_rollback")
+archive = change("backend.registry.archive:plan_archive")
+promote = change("backend.registry.promotion:plan_promote")
+reject = change("backend.registry.reject:plan_reject")
+restore = change("backend.registry.archive:plan_restore")
+rollback = change("backend.registry.rollback:plan_rollback")
 
 
 async def _info(paths: Paths, model: str) -> ModelInfo:

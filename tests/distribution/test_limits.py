@@ -88,7 +88,7 @@ async def test_a_limit_set_on_the_way_is_obeyed_kept_shown_and_lifted(make_clust
         later = runner_of(cluster, store)  # as after the death of the first
         row = await until(later, store, name, lambda row: row.hosts[0].state == "fetching")
         assert row.limits.of("n1") == (None, 0.5)
-        assert later._works[name].deliveries["stream"]._budget.down("n1") == 0.5 * MBIT  # type: ignore[attr-defined]
+        assert later._works[name].deliveries["stream"].budget.down("n1") == 0.5 * MBIT  # type: ignore[attr-defined]
         await carried_out(store, paths, transfer=name, down=0, host="n1")
         row = await until(later, store, name)
         assert row.live == 2

@@ -10,12 +10,11 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from backend.distribution.reasons import Reason
-from backend.distribution.transports import rsync, stream
+from backend.distribution.transports import each
 from backend.distribution.transports.aria2 import Aria2
 from backend.distribution.transports.base import Budget, Delivery, Payload, Transport
 from backend.distribution.transports.rsync import RsyncTransport, explain, progress
@@ -167,13 +166,13 @@ async def test_a_host_that_goes_away_in_the_middle_fails_and_the_others_do_not(
     await again.close()
 
 
-@pytest.mark.parametrize("engine", [rsync, stream])
+@pytest.mark.parametrize("engine", ["rsync", "stream"])
 async def test_a_host_whose_turn_has_not_come_is_told_from_one_that_stalls(
-    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch, engine: ModuleType
+    make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
-    monkeypatch.setattr(engine, "AT_ONCE", 1)
+    monkeypatch.setattr(each, "AT_ONCE", 1)
     cluster = await make_cluster(2)
-    transport = TRANSPORTS[engine.__name__.rpartition(".")[2]]()
+    transport = TRANSPORTS[engine]()
     usable(cluster, transport)
     payload = cluster.file(8 * 1024 * 1024)
     delivery = await transport.start(cluster.means, await cluster.group(payload))

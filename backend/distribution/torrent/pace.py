@@ -19,7 +19,7 @@ LEAST = 0.25
 STEP = 0.5
 """Of its own rate, at a time: those behind need a while to take what it leaves."""
 GIVEN_SHARE = 0.98
-"""A seat that has given that share of its pieces is given out."""
+"""A seat that has given that share of its pieces is given out; headers and the last piece make it inexact."""
 DONE = 0.05
 """Of an even share of the budget, for a seat that is given out: somebody may lack a piece of it again."""
 BACK = 4

@@ -13,6 +13,7 @@ from math import inf
 from statistics import median
 
 from backend.distribution.reasons import Failure, Reason
+from backend.distribution.torrent.pace import GIVEN_SHARE
 
 WAITING_S = 3.0
 """When half of the hosts have had no byte for that long, they wait for a seat that is not given out yet."""
@@ -33,8 +34,6 @@ END_SHARE, END_S = 0.97, 4.0
 """When the median seat has given that share of its pieces, one that takes so long for the rest is late."""
 RATE_S = 2.0
 """Time over which the rate of a seat is taken."""
-GIVEN_SHARE = 0.98
-"""A seat that has given that share of its pieces is given out; headers and the last piece make it inexact."""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +23,12 @@ from typing import Any
 
 from backend.atomic import write_bytes
 from backend.distribution.reasons import Failure, Reason
-from backend.distribution.transports.base import Budget, Group, HeadUse, Means, Observation, Source, Target
-from backend.distribution.transports.meter import Meter
+from backend.distribution.transports.base import Budget, Group, Means, Target
+from backend.distribution.transports.each import EachHost
 from backend.errors import RingRiftError
 from backend.fleet.hosts import Host
 from backend.fleet.shell import ssh_configuration
 
-AT_ONCE = 4
 SILENCE_S = 60
 TAIL = 2000
 _PROGRESS = re.compile(rb"\s*([\d,]+)\s+\d+%\s")
@@ -89,72 +88,35 @@ class RsyncTransport:
         return delivery
 
 
-class RsyncDelivery:
+class RsyncDelivery(EachHost):
     """See :class:`~backend.distribution.transports.base.Delivery`."""
 
+    NAME = "rsync"
+
     def __init__(self, means: Means, group: Group) -> None:
-        self.changed = asyncio.Event()
-        self._means, self._id, self._payload, self._budget = means, group.id, group.payload, group.budget
-        self._seen: dict[str, Observation] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._meters: dict[str, Meter] = {}
+        super().__init__(group)
+        self._means, self._id = means, group.id
         self._running: dict[str, tuple[asyncio.subprocess.Process, int]] = {}
-        self._sent = 0
-        self._room = asyncio.Semaphore(AT_ONCE)
-
-    def observe(self) -> Mapping[str, Observation]:
-        now = time.monotonic()
-        return {
-            name: replace(seen, rate=0.0 if seen.ended else self._meters[name].rate(now))
-            for name, seen in self._seen.items()
-        }
-
-    def head(self) -> HeadUse:
-        return HeadUse(
-            self._sent + sum(meter.total for meter in self._meters.values()),
-            sum(seen.rate for seen in self.observe().values()),
-        )
-
-    async def join(self, targets: Sequence[Target]) -> None:
-        await self.cancel([target.name for target in targets])
-        for target in targets:
-            if target.name in self._meters:
-                self._sent += self._meters[target.name].total
-            self._seen[target.name] = Observation(target.name, waits=True)  # for its turn, then for both sides' sums
-            self._meters[target.name] = Meter()
-            self._tasks[target.name] = asyncio.create_task(self._run(target), name=f"rsync {target.name}")
-
-    async def offer(self, sources: Sequence[Source]) -> None:
-        return None
 
     async def limit(self, budget: Budget) -> None:
         """rsync knows no way to be told: those that have another limit now are ended, and go on with what is there."""
-        self._budget = budget
+        await super().limit(budget)
         for name, (process, limit) in list(self._running.items()):
             if self._limit(name) != limit:
                 del self._running[name]
                 _signal(process, signal.SIGTERM)
 
-    async def cancel(self, hosts: Collection[str]) -> None:
-        tasks = [self._tasks.pop(name) for name in hosts if name in self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def close(self) -> None:
-        await self.cancel(list(self._tasks))
-
-    async def _run(self, target: Target) -> None:
+    async def serve(self, target: Target) -> None:
         name = target.name
         try:
-            async with self._room:
+            async with self.room:
                 failure = await self._send(target)
         except (OSError, RingRiftError) as error:
             failure = Failure(Reason.ENGINE, str(error))
         if failure is None:
-            self._seen[name] = replace(self._seen[name], have=self._payload.size, complete=True, waits=False)
+            self.seen[name] = replace(self.seen[name], have=self.payload.size, complete=True, waits=False)
         else:
-            self._seen[name] = replace(self._seen[name], failure=failure)
+            self.seen[name] = replace(self.seen[name], failure=failure)
         self.changed.set()
 
     async def _send(self, target: Target) -> Failure | None:
@@ -169,7 +131,7 @@ class RsyncDelivery:
                     break
         finally:
             config.unlink(missing_ok=True)
-        return None if code == 0 else explain(code, errors[:TAIL], self._seen[target.name].have)
+        return None if code == 0 else explain(code, errors[:TAIL], self.seen[target.name].have)
 
     async def _once(self, target: Target, config: Path) -> tuple[int, str, bool]:
         """One process: its code, what it complained of, and whether :meth:`limit` has ended it."""
@@ -198,29 +160,23 @@ class RsyncDelivery:
         return [
             "rsync", "--checksum", "--partial", "--inplace", "--no-whole-file", "--no-links", "--chmod=F0600",
             "--no-times", "--info=progress2", "--outbuf=L", f"--timeout={SILENCE_S}", *bound, "--protect-args",
-            *(() if target.host.is_here else ("-e", _shell(config))), "--", str(self._payload.path),
+            *(() if target.host.is_here else ("-e", _shell(config))), "--", str(self.payload.path),
             target.data if target.host.is_here else f"{target.name}:{target.data}",
         ]  # fmt: skip
 
     def _limit(self, name: str) -> int:
         """KiB a second for one process; 0 is none."""
-        limits = [share for share in (self._budget.down(name), self._share()) if share]
-        return max(1, int(min(limits) / 1024)) if limits else 0
-
-    def _share(self) -> float | None:
-        if not self._budget.head_up:
-            return None
-        active = sum(not seen.ended for seen in self._seen.values())
-        return self._budget.head_up / max(1, min(active, AT_ONCE))
+        most = self.most(name)
+        return max(1, int(most / 1024)) if most else 0
 
     async def _follow(self, target: Target, output: asyncio.StreamReader) -> None:
         name = target.name
         while block := await output.read(65536):
             have = progress(block)
-            seen = self._seen[name]
+            seen = self.seen[name]
             if have is not None and have > seen.have:
-                self._meters[name].add(have - seen.have, time.monotonic())
-                self._seen[name] = replace(seen, have=min(have, self._payload.size), received=have, waits=False)
+                self.meters[name].add(have - seen.have, time.monotonic())
+                self.seen[name] = replace(seen, have=min(have, self.payload.size), received=have, waits=False)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

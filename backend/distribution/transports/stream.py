@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -14,13 +14,12 @@ from typing import Any
 
 from backend.distribution.reasons import Failure, Reason
 from backend.distribution.receiving import ReceiverError, Receivers, checked
-from backend.distribution.transports.base import Budget, Group, HeadUse, Means, Observation, Source, Target
-from backend.distribution.transports.meter import Meter, cells
+from backend.distribution.transports.base import Group, Means, Target
+from backend.distribution.transports.each import EachHost
+from backend.distribution.transports.meter import cells
 from backend.fleet.hosts import Host
 
 BLOCK = 256 * 1024
-AT_ONCE = 4
-"""Hosts that are sent to at the same time; more of them only share the same uplink."""
 
 
 def ranges(good: bytes, piece: int, size: int) -> list[tuple[int, int]]:
@@ -53,59 +52,22 @@ class StreamTransport:
         return delivery
 
 
-class StreamDelivery:
-    """See :class:`~backend.distribution.transports.base.Delivery`; one task a host."""
+class StreamDelivery(EachHost):
+    """See :class:`~backend.distribution.transports.base.Delivery`."""
+
+    NAME = "stream"
 
     def __init__(self, means: Means, group: Group) -> None:
-        self.changed = asyncio.Event()
-        self._payload = group.payload
-        self._budget = group.budget
+        super().__init__(group)
         self._receivers = Receivers(means.pool, means.owner)
-        self._seen: dict[str, Observation] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._room = asyncio.Semaphore(AT_ONCE)
-        self._meters: dict[str, Meter] = {}
-        self._total = Meter()
 
-    def observe(self) -> Mapping[str, Observation]:
-        now = time.monotonic()
-        return {
-            name: replace(seen, rate=0.0 if seen.ended else self._meters[name].rate(now))
-            for name, seen in self._seen.items()
-        }
-
-    def head(self) -> HeadUse:
-        return HeadUse(self._total.total, self._total.rate(time.monotonic()))
-
-    async def join(self, targets: Sequence[Target]) -> None:
-        await self.cancel([target.name for target in targets])
-        for target in targets:
-            self._seen[target.name] = Observation(target.name)
-            self._meters[target.name] = Meter()
-            self._tasks[target.name] = asyncio.create_task(self._send(target), name=f"stream {target.name}")
-
-    async def offer(self, sources: Sequence[Source]) -> None:
-        return None
-
-    async def limit(self, budget: Budget) -> None:
-        self._budget = budget
-
-    async def cancel(self, hosts: Collection[str]) -> None:
-        tasks = [self._tasks.pop(name) for name in hosts if name in self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def close(self) -> None:
-        await self.cancel(list(self._tasks))
-
-    async def _send(self, target: Target) -> None:
-        payload, name = self._payload, target.name
+    async def serve(self, target: Target) -> None:
+        payload, name = self.payload, target.name
         wanted = ranges(target.good, payload.piece_size, payload.size)
         there = payload.size - sum(end - start for start, end in wanted)
         self._note(name, have=there, pieces=cells(target.good), waits=True)
         try:
-            async with self._room:
+            async with self.room:
                 self._note(name, waits=False)
                 await self._write(target, wanted, there)
         except ReceiverError as error:
@@ -117,7 +79,7 @@ class StreamDelivery:
         self.changed.set()
 
     async def _write(self, target: Target, wanted: list[tuple[int, int]], there: int) -> None:
-        payload = self._payload
+        payload = self.payload
         stream = await self._receivers.open(
             target.host, "write", sha256=payload.sha256, size=payload.size, ranges=wanted
         )
@@ -148,7 +110,7 @@ class StreamDelivery:
 
     async def _feed(self, stream: Any, name: str, wanted: list[tuple[int, int]]) -> None:
         """Sends the ranges, each piece compared with its hash first: a file that has changed here goes nowhere."""
-        payload = self._payload
+        payload = self.payload
         source = await asyncio.to_thread(_open, payload.path)
         try:
             for start, end in wanted:
@@ -161,9 +123,7 @@ class StreamDelivery:
                         block = piece[offset : offset + BLOCK]
                         stream.write(block)
                         await stream.drain()
-                        now = time.monotonic()
-                        self._meters[name].add(len(block), now)
-                        self._total.add(len(block), now)
+                        self.meters[name].add(len(block), time.monotonic())
                         await asyncio.sleep(self._pause(name, len(block)))
         except ReceiverError as error:
             self._note(name, failure=error.failure)
@@ -173,19 +133,14 @@ class StreamDelivery:
             stream.write_eof()
 
     def _pause(self, name: str, count: int) -> float:
-        """Seconds to wait after a block, so that neither the host's nor the head's budget is passed."""
-        limits = []
-        if down := self._budget.down(name):
-            limits.append(down)
-        if self._budget.head_up:
-            active = sum(1 for seen in self._seen.values() if not seen.ended)
-            limits.append(self._budget.head_up / max(1, min(active, AT_ONCE)))
-        return count / min(limits) if limits else 0.0
+        """Seconds to wait after a block."""
+        most = self.most(name)
+        return count / most if most else 0.0
 
     def _note(self, name: str, **values: Any) -> None:
-        seen = self._seen[name]
+        seen = self.seen[name]
         if seen.failure is None:  # the first trouble is the cause of the others
-            self._seen[name] = replace(seen, **values)
+            self.seen[name] = replace(seen, **values)
 
 
 def _open(path: Path) -> Any:
