@@ -7,7 +7,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(16, 2 * (os.cpu_count() or
 
 N ?= 8
 
-.PHONY: help install run test lint bench demo lab lab-down docs pictures clean
+.PHONY: help install run test kernels lint bench demo lab lab-down docs pictures clean
 
 help:
 	@echo "make run      install, then open the console"
@@ -32,11 +32,13 @@ $(STAMP): pyproject.toml constraints.txt
 run: $(STAMP)
 	@$(BIN)/ringrift-console
 
-test: $(STAMP) lint
-	$(BIN)/python -c "import backend.rules; backend.rules.warm()"
-	$(BIN)/python -c "from backend.configs import CONFIGS; from backend.players import make_player; make_player('heuristic', CONFIGS[0])"
+test: $(STAMP)
+	@$(MAKE) --no-print-directory -j2 lint kernels
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not serial"
 	$(BIN)/python -m pytest -q -m serial
+
+kernels: $(STAMP)
+	$(BIN)/python -m tests.lab.kernels
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

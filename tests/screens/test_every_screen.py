@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 from rich.color import ColorType
+from textual._styles_cache import StylesCache
 
 from backend.paths import Paths
+from ringrift_console.widgets.line import LineWidget
 from tests.screens.evidence import play, register
 
 SIZES = [(80, 24), (160, 50)]
@@ -102,6 +104,16 @@ def check(app: Any, lines: list[str], size: tuple[int, int], theme: str) -> None
                 assert all(colour.type is not ColorType.TRUECOLOR for colour in colours)
 
 
+def check_lines(app: Any) -> None:
+    """Lines are drawn past Textual's frame of styles, and look as they would within it."""
+    for widget in app.screen.query(LineWidget):
+        if widget.region and (region := widget.size.region):  # else it is not on the screen
+            assert widget.content_region.size == widget.size, "neither border nor padding"
+            own, framed = widget.render_lines(region), StylesCache().render_widget(widget, region)
+            for mine, theirs in zip(own, framed, strict=True):
+                assert mine.simplify() == theirs.simplify(), widget
+
+
 async def tour(app: Any, size: tuple[int, int], text_of: Any, *, known: bool = True) -> AsyncIterator[str]:
     """Goes through every screen of one running app and names it; ``known``: as the evidence has it."""
     async with app.run_test(size=size) as pilot:
@@ -126,6 +138,7 @@ async def test_every_screen_shows_its_content_and_stays_inside(
         lines = text_of(app)
         page = "\n".join(lines)
         check(app, lines, size, theme)
+        check_lines(app)
         assert page.isascii() or not plain
         for text in wanted:
             assert text in page

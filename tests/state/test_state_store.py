@@ -55,6 +55,22 @@ async def test_an_operation_ends_once_and_with_one_event(paths: Paths) -> None:
         assert await store.open_operations() == []
 
 
+async def test_reads_within_a_read_are_of_its_moment_and_others_take_turns(paths: Paths) -> None:
+    async with await StateStore.open(paths) as store, await StateStore.open(paths) as other:
+        async with store.database.read():
+            before = await store.revision()
+            await other.submit(PLAN)
+            assert (await store.revision(), await store.operations()) == (before, ())
+            apart = asyncio.create_task(store.revision())
+            await asyncio.sleep(0.05)
+            assert not apart.done()
+        assert await apart == await store.revision() == before + 1
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            async with store.database.read() as db:
+                await db.all("SELECT * FROM nowhere")
+        assert await store.revision() == before + 1
+
+
 async def test_the_journal_of_an_operation_remembers_the_first_result(paths: Paths) -> None:
     async with await StateStore.open(paths) as store:
         one, two = store.bound(await store.submit(PLAN)), store.bound(await store.submit(PLAN))
