@@ -58,6 +58,10 @@ Opener = Callable[[Sequence[str]], Awaitable[Stream]]
 """Starts a command somewhere."""
 
 
+CRASHES = frozenset({"SEGV", "BUS", "ABRT", "11", "7", "6"})
+"""Signals by which a process ends itself, by name or number. libtorrent 2.1.1 does, rarely, when a disk is full."""
+
+
 class Child:
     """A command on this machine, as a stream; in a session of its own, it outlives us until its lease is over."""
 
@@ -112,6 +116,9 @@ class Channel:
         name: of the host, or ``head``.
         python: words that start its interpreter.
         hear: is told every line, then once ``{"ev": "ended", "failure": Failure}``.
+
+    Attributes:
+        crashed: whether the engine has died of a mistake of its own.
     """
 
     def __init__(
@@ -122,6 +129,7 @@ class Channel:
         self._opener, self._python, self._order, self._hear = opener, tuple(python), order, hear
         self._stream: Stream | None = None
         self._failure: Failure | None = None
+        self.crashed = False
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -186,6 +194,7 @@ class Channel:
         if code in NO_COMMAND:
             return Failure(Reason.NOT_THERE, f"no {self._python[0]} that can be run", "set python_path in hosts.yaml")
         last = (stderr.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
+        self.crashed = (by or "").removeprefix("SIG") in CRASHES
         how = f"signal {by}" if by else f"exit code {code}"
         return Failure(Reason.ENGINE, f"the peer ended with {how}: {last}" if last else f"the peer ended with {how}")
 

@@ -67,6 +67,7 @@ class Place:
     late: bool = False
     told: list[list[Any]] | None = None
     banned: bool = False
+    again: bool = False  # its engine has crashed, and was started once more
     observation: Observation = field(default_factory=lambda: Observation(""))
 
     @property
@@ -365,7 +366,10 @@ class Swarm:
             self._fail(channel.name, Failure(reason, str(event["message"]), "free some space there" if full else ""))
         elif what == "ended":
             place.port = 0
-            if not place.observation.ended:
+            if channel.crashed and not place.again and not place.observation.ended:
+                place.again, place.told = True, None
+                self._bring_up(place)
+            elif not place.observation.ended:
                 self._fail(channel.name, event["failure"] or Failure(Reason.ENGINE, "the peer ended"))
             self._dirty.set()
 

@@ -203,6 +203,22 @@ async def test_a_killed_peer_stops_nobody_and_can_come_back(tmp_path: Path) -> N
     assert all(crew.has_all(target.name) for target in crew.targets)
 
 
+async def test_an_engine_that_crashes_is_started_once_more(tmp_path: Path) -> None:
+    crew = Crew(tmp_path, 2)
+    swarm = crew.swarm(budget=SLOWLY)
+    await some_way(swarm, "h1", 200_000)
+    first = crew.children["h1"].process
+    os.kill(first.pid, signal.SIGSEGV)
+    await until(lambda: crew.children["h1"].process is not first, swarm)
+    assert swarm.observe()["h1"].failure is None
+    os.kill(crew.children["h1"].process.pid, signal.SIGSEGV)
+    await until(lambda: swarm.observe()["h1"].failure, swarm)
+    failure = swarm.observe()["h1"].failure
+    assert failure is not None and failure.reason is Reason.ENGINE and "11" in failure.what
+    await until(all_complete(swarm, "h2"), swarm)
+    await swarm.close()
+
+
 async def test_a_killed_head_seeder_is_started_again(tmp_path: Path) -> None:
     crew = Crew(tmp_path, 3)
     swarm = crew.swarm(tls=True, budget=SLOWLY)
