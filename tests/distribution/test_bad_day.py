@@ -38,6 +38,8 @@ async def test_a_bad_day(tmp_path: Path, paths: Paths, monkeypatch: pytest.Monke
     async with field(tmp_path, paths, monkeypatch, 6, disks={filled: "88m"}) as site:
         site.lose(lossy, 20)
         site.cap(slow, "1mbit")
+        for n in (dies, cut, filled):
+            site.cap(n, "8mbit")  # so that none has all of it before the others have begun
         name = await site.submit(site.file(3_000_000))
         await site.under_way(name, 400_000, dies, cut, filled)
         site.bed.kill(dies)
