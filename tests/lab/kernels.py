@@ -38,7 +38,7 @@ def training(config: Config) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         paths = Paths(Path(folder))
-        games = [play_randomly(config, index, soft=bool(index % 2)) for index in range(4)]
+        games = [play_randomly(config, index, soft=bool(index % 2)) for index in range(12)]
         store_games(paths.games_db(config), config, games)
         export(paths, config)
         settings = Settings(epochs=1, batch_size=32, blocks=1, channels=8)
