@@ -70,7 +70,7 @@ class NetworkEvaluator:
         movers = states[:, PLAYER].copy()
         write_all_operands(
             moves, np.cumsum(counts) - counts, counts, movers, rules.players, box.places,
-            np.broadcast_to(box.targets[0], (size, area + 1)), PLANE_TABLE, operands, rows,
+            np.tile(box.targets[0], (size, 1)), PLANE_TABLE, operands, rows,  # a view would be compiled for anew
         )  # fmt: skip
         with torch.inference_mode():
             output = self.network(

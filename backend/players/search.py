@@ -95,9 +95,10 @@ def search(
     every = np.arange(games, dtype=np.int64)
     _evaluate_leaves(tree, evaluate, every, leaves)
     back_up(tree, leaves)
-    plan = np.array([halving(min(CONSIDERED, int(count)), simulations) for count in counts], dtype=np.int64)
+    plans = [halving(min(CONSIDERED, int(count)), simulations) for count in counts]
+    plan = np.ascontiguousarray(np.array(plans, dtype=np.int64).T)  # for a kernel, a strided row is another type
     for simulation in range(simulations):
-        wanted = plan[:, simulation]
+        wanted = plan[simulation]
         begin = 0
         while (done := descend(tree, rules.tables, begin, gumbel, wanted, leaves)) < 0:
             begin = int(np.flatnonzero(leaves == -(2**31))[0])

@@ -115,6 +115,7 @@ class Batches:
     def make(self, chosen: NDArray[np.int64], picks: NDArray[np.int64]) -> Batch:
         """The samples ``chosen``, sample i through symmetry ``picks[i]``."""
         arrays, box = self.dataset.arrays, self.box
+        chosen, picks = np.ascontiguousarray(chosen), np.ascontiguousarray(picks)  # else kernels are compiled anew
         size, area, players = len(chosen), box.side * box.side, self.dataset.config.players
         offsets = arrays["policy_offsets"]
         starts = offsets[chosen]

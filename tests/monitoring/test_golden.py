@@ -24,8 +24,11 @@ from backend.registry.hashing import sha256_file, write_sidecar
 from backend.registry.store import find
 from backend.rules import load
 from backend.rules.layout import TURN
+from backend.rules.legal import legal_into
 from backend.snapshot import ModelRow
 from backend.training.checkpoint import load_model
+from backend.training.packing import pack_states, unpack_batch
+from backend.training.policy import write_all_operands
 from ringrift_console.cli import main
 from tests.monitoring.conftest import MakeModel, save
 
@@ -37,6 +40,16 @@ def test_the_positions_are_those_that_were_committed(config: Config) -> None:
     assert states.shape == (COUNT, rules.size) and len({state.tobytes() for state in states}) == COUNT
     assert all(len(rules.legal(state)) > 1 for state in states)
     assert states[:, TURN].max() > 30 > 4 >= states[:, TURN].min()
+
+
+def test_asking_a_network_compiles_no_kernel_anew(tmp_path: Path) -> None:
+    save(tmp_path / "m.pth", "hex8_2p", 5)
+    load(parse_config("hex8_2p"))
+    kernels = (legal_into, pack_states, unpack_batch, write_all_operands)
+    before = [set(kernel.signatures) for kernel in kernels]  # type: ignore[attr-defined]
+    outputs_of(load_model(tmp_path / "m.pth"))
+    found = [set(kernel.signatures) for kernel in kernels]  # type: ignore[attr-defined]
+    assert all(len(now) == max(1, len(was)) for now, was in zip(found, before, strict=True))
 
 
 def test_rules_that_give_other_positions_are_not_blamed_on_a_model(monkeypatch: pytest.MonkeyPatch) -> None:

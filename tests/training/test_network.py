@@ -25,7 +25,7 @@ def ask(network: Network, config: Config, planes: np.ndarray, scalars: np.ndarra
     rows = np.empty(counts.sum(), dtype=np.int64)
     write_all_operands(
         np.concatenate(legal), np.cumsum(counts) - counts, counts, states[:, 1].copy(), config.players, box.places,
-        np.broadcast_to(box.targets[0], (len(states), box.side**2 + 1)), PLANE_TABLE, operands, rows,
+        np.tile(box.targets[0], (len(states), 1)), PLANE_TABLE, operands, rows,
     )  # fmt: skip
     with torch.inference_mode():
         return network(

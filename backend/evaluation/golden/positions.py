@@ -35,14 +35,17 @@ DIGESTS = MappingProxyType({
 """SHA-256 over the positions of each config, its first 16 digits."""
 
 
-@cache
 def golden_states(key: str) -> NDArray[np.int64]:
-    """The positions of a config: int64[COUNT, S], each with at least two legal moves; do not change them."""
+    """The positions of a config: int64[COUNT, S], each with at least two legal moves."""
+    return _states(key).copy()  # for a kernel, an array that it may not write is another type, compiled for a minute
+
+
+@cache
+def _states(key: str) -> NDArray[np.int64]:
     config = parse_config(key)
     rules = load(config)
     found = np.stack([_position(config, index) for index in range(COUNT)])
     assert all(len(rules.legal(state)) > 1 for state in found)
-    found.flags.writeable = False
     return found
 
 
