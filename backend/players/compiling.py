@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from backend.players import heuristic_kernels, live
 from backend.players.features import FEATURES, WEIGHTS, build_places
+from backend.players.once import compile_once
 from backend.rules.engine import Rules
-from backend.rules.jit import CACHE
-
-_ready = False
-
-
-def _stamp() -> Path:
-    digest = hashlib.sha256()
-    for module in (heuristic_kernels, live):
-        digest.update(Path(str(module.__file__)).read_bytes())
-    return CACHE / f"players-{digest.hexdigest()[:16]}"
 
 
 def run_everything(rules: Rules) -> None:
@@ -53,18 +40,8 @@ def run_everything(rules: Rules) -> None:
 
 
 def compile_players(rules: Rules) -> None:
-    """Makes sure that the players' kernels are compiled; processes that come at the same time compile once."""
-    global _ready
-    if _ready:
-        return
-    stamp = _stamp()
-    if not stamp.exists():
-        with open(CACHE / "players.lock", "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not stamp.exists():
-                if os.environ.get("RINGRIFT_QUIET") != "1":
-                    sys.stderr.write("compiling the players, once (about half a minute)...\n")
-                    sys.stderr.flush()
-                run_everything(rules)
-                stamp.touch()
-    _ready = True
+    """Makes sure that the players' kernels are compiled."""
+    sources = tuple(Path(str(module.__file__)) for module in (heuristic_kernels, live))
+    compile_once(
+        "players", sources, "compiling the players, once (about half a minute)...", lambda: run_everything(rules)
+    )
