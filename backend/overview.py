@@ -24,7 +24,7 @@ from backend.errors import NotFoundError, RingRiftError
 from backend.evaluation.records import win_rates
 from backend.fleet.hosts import load_hosts
 from backend.fleet.store import host_rows, make_rows
-from backend.jobs.store import job_rows, pipeline_rows
+from backend.jobs.rows import job_rows, pipeline_rows
 from backend.paths import Paths
 from backend.reference.listing import all_models
 from backend.registry.alarms import read_alarms

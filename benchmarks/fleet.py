@@ -30,7 +30,7 @@ from backend.fleet.known_hosts import HostKey, enrol_key
 from backend.fleet.plans import plan_drain
 from backend.fleet.store import host_rows, record_code
 from backend.jobs.pipelines import add_job
-from backend.jobs.store import job_rows
+from backend.jobs.rows import job_rows
 from backend.paths import Paths
 from backend.state.store import StateStore
 from backend.supervisor import ensure_running, stop

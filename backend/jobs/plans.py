@@ -13,8 +13,8 @@ from backend.configs import parse_config
 from backend.errors import NotFoundError, RefusedError, UsageError
 from backend.jobs.explain import repeating
 from backend.jobs.pipelines import PipelineParams, add_chain, add_pipeline, find_active, sharded_stages, stages
+from backend.jobs.rows import job_rows, pipeline_rows
 from backend.jobs.shards import FIRST_INDEX, first_free
-from backend.jobs.store import job_rows, pipeline_rows
 from backend.paths import Paths
 from backend.plans import Change, Plan
 from backend.snapshot import ENDED, JobRow

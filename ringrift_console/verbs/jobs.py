@@ -16,7 +16,7 @@ from backend.configs import parse_config
 from backend.errors import Exit, UsageError
 from backend.jobs.explain import WayOut, derivation, exit_word, outcome_word, silence, ways_out
 from backend.jobs.plans import open_existing, plan_cancel, plan_pipeline, plan_retry, resolve
-from backend.jobs.store import job_row, job_rows, pipeline_rows
+from backend.jobs.rows import job_row, job_rows, pipeline_rows
 from backend.jobs.submit import plan_submit
 from backend.paths import Paths
 from backend.snapshot import ENDED, AttemptRow, EventRow, JobRow, JobState, PipelineRow

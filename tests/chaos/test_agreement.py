@@ -20,7 +20,7 @@ import pytest
 from backend.jobs import agent
 from backend.jobs.keeper import Keeper, SupersededError
 from backend.jobs.launchers.ssh import SshLauncher
-from backend.jobs.store import job_rows
+from backend.jobs.rows import job_rows
 from backend.paths import Paths
 from backend.snapshot import ENDED
 from tests.lab.kept import OWNER, Kept, kept

@@ -18,7 +18,7 @@ from backend.fleet.hosts import load_hosts
 from backend.fleet.known_hosts import HostKey
 from backend.fleet.plans import plan_bootstrap, plan_enrol
 from backend.fleet.store import host_rows
-from backend.jobs.store import job_rows
+from backend.jobs.rows import job_rows
 from backend.paths import Paths
 from backend.plans import Plan
 from backend.registry.hashing import sha256_file

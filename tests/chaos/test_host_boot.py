@@ -14,7 +14,7 @@ import pytest
 
 from backend.configs import parse_config
 from backend.jobs import agent
-from backend.jobs.store import attempt_rows
+from backend.jobs.rows import attempt_rows
 from backend.paths import Paths
 from backend.snapshot import JobRow
 from backend.training.volume import volume

@@ -17,7 +17,7 @@ from backend.jobs import agent
 from backend.jobs.launchers.base import AttemptSpec
 from backend.jobs.launchers.ssh import SshLauncher
 from backend.jobs.model import Phase
-from backend.jobs.store import job_rows
+from backend.jobs.rows import job_rows
 from backend.paths import Paths
 from backend.snapshot import ENDED
 from backend.state.store import StateStore

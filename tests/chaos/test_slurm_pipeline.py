@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from backend.configs import parse_config
-from backend.jobs.store import job_rows
+from backend.jobs.rows import job_rows
 from backend.paths import Paths
 from backend.registry.store import find
 from backend.snapshot import ENDED, JobRow

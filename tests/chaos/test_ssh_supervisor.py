@@ -14,7 +14,7 @@ from typing import Any
 
 from backend.fleet.reload import plan_reload
 from backend.jobs.pipelines import add_chain
-from backend.jobs.store import job_row, job_rows
+from backend.jobs.rows import job_row, job_rows
 from backend.paths import Paths
 from backend.plans import Plan
 from backend.snapshot import ENDED, JobRow

@@ -21,7 +21,7 @@ import pytest
 
 from backend.jobs import agent
 from backend.jobs.pipelines import add_chain
-from backend.jobs.store import job_rows, pipeline_rows
+from backend.jobs.rows import job_rows, pipeline_rows
 from backend.paths import Paths
 from backend.snapshot import ENDED, EventRow, JobRow, PipelineRow
 from backend.state.store import StateStore

@@ -22,7 +22,7 @@ from backend.fleet.plans import apply_bootstrap, plan_bootstrap
 from backend.fleet.remote import ThisMachine
 from backend.fleet.ssh import SshPool
 from backend.fleet.store import record_code
-from backend.jobs.store import attempt_rows
+from backend.jobs.rows import attempt_rows
 from backend.jobs.submit import apply_submit, plan_submit
 from backend.paths import Paths
 from backend.registry.hashing import sha256_file

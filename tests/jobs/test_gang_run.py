@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backend.jobs.pipelines import add_gang
-from backend.jobs.store import attempt_rows
+from backend.jobs.rows import attempt_rows
 from backend.paths import Paths
 from backend.registry.store import find
 from backend.training.checkpoint import load_model

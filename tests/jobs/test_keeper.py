@@ -13,7 +13,8 @@ from backend.jobs.keeper import Keeper, SupersededError
 from backend.jobs.launchers.base import AttemptSpec, LogChunk, RefusedStartError, UnreachableError
 from backend.jobs.model import Exit, Observation, Phase
 from backend.jobs.pipelines import add_chain
-from backend.jobs.store import attempt_rows, job_row, spec_of
+from backend.jobs.rows import attempt_rows, job_row
+from backend.jobs.store import spec_of
 from backend.paths import Paths
 from backend.snapshot import JobRow
 from backend.state.store import StateStore

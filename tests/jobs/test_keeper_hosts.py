@@ -14,7 +14,7 @@ from backend.jobs.keeper import Keeper, SupersededError
 from backend.jobs.launchers.base import AttemptSpec, LogChunk, UnreachableError
 from backend.jobs.model import Observation, Phase
 from backend.jobs.pipelines import add_chain
-from backend.jobs.store import job_row
+from backend.jobs.rows import job_row
 from backend.paths import Paths
 from backend.state.store import StateStore
 

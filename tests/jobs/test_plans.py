@@ -20,7 +20,8 @@ from backend.jobs.plans import (
     plan_retry,
     resolve,
 )
-from backend.jobs.store import job_rows, load_work, pipeline_rows, show
+from backend.jobs.rows import job_rows, pipeline_rows
+from backend.jobs.store import load_work, show
 from backend.paths import Paths
 from backend.snapshot import JobState
 from backend.state.store import StateStore

@@ -17,7 +17,7 @@ from backend.fleet import checkout_host
 from backend.jobs import reader
 from backend.jobs.reader import READING, Reading, value_of
 from backend.jobs.recipes import recipe_of
-from backend.jobs.store import last_progress
+from backend.jobs.rows import last_progress
 from backend.paths import Paths
 from backend.progress import read_progress
 

@@ -17,8 +17,8 @@ from backend.errors import UsageError
 from backend.jobs import agent
 from backend.jobs.pipelines import PipelineParams, add_pipeline, find_active, sharded_stages
 from backend.jobs.plans import apply_pipeline, plan_pipeline
+from backend.jobs.rows import attempt_rows
 from backend.jobs.shards import FIRST_INDEX, INDICES, first_free, gauntlet_shards, selfplay_shards, split
-from backend.jobs.store import attempt_rows
 from backend.paths import Paths
 from backend.registry.store import find
 from backend.state.store import StateStore

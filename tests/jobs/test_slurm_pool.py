@@ -21,8 +21,8 @@ from backend.fleet.store import host_rows
 from backend.jobs.keeper import Keeper
 from backend.jobs.launchers.roster import Roster
 from backend.jobs.pipelines import add_gang
+from backend.jobs.rows import attempt_rows
 from backend.jobs.staging import LocalTransfer
-from backend.jobs.store import attempt_rows
 from backend.paths import Paths
 from backend.registry.store import find
 from backend.snapshot import JobRow

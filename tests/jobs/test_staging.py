@@ -22,8 +22,8 @@ from backend.fleet.hosts import Host
 from backend.fleet.store import record_code, set_drained
 from backend.jobs.launchers.base import UnreachableError
 from backend.jobs.pipelines import PipelineParams, add_chain, add_job, stages
+from backend.jobs.rows import attempt_rows, job_row
 from backend.jobs.staging import Site, merge_outputs
-from backend.jobs.store import attempt_rows, job_row
 from backend.paths import Paths
 from backend.registry.hashing import sha256_file
 from backend.registry.store import find

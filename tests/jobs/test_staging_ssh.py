@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from backend.jobs.pipelines import add_job
-from backend.jobs.store import attempt_rows
+from backend.jobs.rows import attempt_rows
 from backend.paths import Paths
 from backend.registry.hashing import sha256_file
 from backend.supervisor import ensure_running

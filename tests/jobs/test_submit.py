@@ -13,7 +13,8 @@ import pytest
 from backend.configs import parse_config
 from backend.errors import NotFoundError, UsageError
 from backend.fleet import reading
-from backend.jobs.store import job_row, load_work
+from backend.jobs.rows import job_row
+from backend.jobs.store import load_work
 from backend.jobs.submit import apply_submit, plan_submit
 from backend.jobs.words import read_words
 from backend.paths import Paths

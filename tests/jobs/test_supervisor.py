@@ -21,7 +21,7 @@ from backend.jobs import agent
 from backend.jobs.explain import outcome_word
 from backend.jobs.pipelines import add_chain
 from backend.jobs.plans import plan_cancel, plan_retry
-from backend.jobs.store import attempt_rows, job_row
+from backend.jobs.rows import attempt_rows, job_row
 from backend.paths import Paths
 from backend.plans import Plan
 from backend.snapshot import JobRow

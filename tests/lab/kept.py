@@ -22,7 +22,7 @@ from backend.jobs import agent
 from backend.jobs.keeper import Keeper
 from backend.jobs.launchers.roster import Roster
 from backend.jobs.pipelines import add_job
-from backend.jobs.store import job_row, job_rows
+from backend.jobs.rows import job_row, job_rows
 from backend.paths import Paths
 from backend.snapshot import ENDED, JobRow
 from backend.state.store import StateStore

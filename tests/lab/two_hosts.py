@@ -24,8 +24,8 @@ from backend.jobs import agent
 from backend.jobs.keeper import Keeper
 from backend.jobs.launchers.local import LocalLauncher
 from backend.jobs.pipelines import add_job
+from backend.jobs.rows import job_row
 from backend.jobs.staging import LocalTransfer
-from backend.jobs.store import job_row
 from backend.paths import Paths
 from backend.snapshot import JobRow
 from backend.state.store import StateStore
