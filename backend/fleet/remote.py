@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from backend.atomic import atomic_file
 from backend.errors import RingRiftError, UnverifiedError
 from backend.fleet.hosts import Host
 
 STDERR_BYTES = 8192
+BLOCK = 1 << 20
 NOT_FOUND = 127
 """Exit code of a command that is not there, of every shell (POSIX, Shell Command Language, 2.8.2)."""
 
@@ -184,14 +185,10 @@ class ChildStream:
 
 
 def _copy(source: Path, target: Path, sha256: str) -> None:
-    staging = target.with_name(f".{target.name}.{os.getpid()}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        shutil.copyfile(source, staging)
-        with staging.open("r+b") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
-                raise UnverifiedError("not the bytes that were meant", where=str(source))
-            os.fsync(stream.fileno())
-        staging.replace(target)
-    finally:
-        staging.unlink(missing_ok=True)
+    digest = hashlib.sha256()
+    with source.open("rb") as origin, atomic_file(target) as stream:
+        while block := origin.read(BLOCK):
+            digest.update(block)
+            stream.write(block)
+        if digest.hexdigest() != sha256:
+            raise UnverifiedError("not the bytes that were meant", where=str(source))

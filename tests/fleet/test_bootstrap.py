@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from backend.errors import RefusedError, ResourceError, RingRiftError, SettingsError
+from backend.errors import RefusedError, ResourceError, RingRiftError, SettingsError, UnverifiedError
 from backend.fleet import bootstrap as strapping
 from backend.fleet import bootstrap_host
 from backend.fleet import plans as planning
@@ -165,6 +166,17 @@ async def test_a_link_that_breaks_anywhere_is_mended_by_another_try(paths: Paths
 async def test_two_at_once_set_up_the_same(here: ThisMachine, paths: Paths, code: Path) -> None:
     one, other = await asyncio.gather(*(bootstrap(here, HOST, paths, selftest=False) for _ in range(2)))
     assert one[0].python == other[0].python
+
+
+async def test_a_file_may_be_brought_twice_at_once_and_other_bytes_never(here: ThisMachine, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "there" / "target"
+    source.write_bytes(os.urandom(3_000_000))
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    await asyncio.gather(*(here.put(HOST, source, str(target), sha256=sha256) for _ in range(8)))
+    assert target.read_bytes() == source.read_bytes()
+    with pytest.raises(UnverifiedError, match="not the bytes"):
+        await here.put(HOST, source, str(target.with_name("other")), sha256="0" * 64)
+    assert files(str(target.parent)) == ["target"]
 
 
 async def test_a_host_that_cannot_run_our_code_is_refused_before_anything_is_changed(
