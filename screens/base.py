@@ -66,6 +66,11 @@ class BaseScreen(Screen[None]):
     def wide(self) -> bool:
         return self.app.size.width >= 120
 
+    @property
+    def stands(self) -> bool:
+        """Whether there is anything to draw on: not before it is composed, nor once the console is being left."""
+        return self.is_mounted and bool(self.children)
+
     # Showing
 
     def on_mount(self) -> None:
@@ -81,14 +86,14 @@ class BaseScreen(Screen[None]):
 
     def update(self) -> None:
         """Brings everything on the screen up to what is known now."""
-        if not self.is_mounted:
+        if not self.stands:
             return
         self.show_snapshot(self.app.snapshot)
         self.update_chrome()
 
     def update_chrome(self) -> None:
         """Header, notice and footer."""
-        if not self.is_mounted:
+        if not self.stands:
             return
         width = self.app.size.width
         self.query_one("#header", Bar).show(*header_spans(self.app, self.crumb, width))

@@ -109,7 +109,7 @@ class JobsScreen(BaseScreen):
 
     def update_chrome(self) -> None:
         super().update_chrome()
-        if self.is_mounted:
+        if self.stands:
             self._show_log()
 
     def _show_log(self) -> None:

@@ -72,7 +72,7 @@ class ListScreen(BaseScreen, Generic[T]):
 
     def update_chrome(self) -> None:
         super().update_chrome()
-        if self.is_mounted:
+        if self.stands:
             self._show_facts()
 
     def _show_facts(self) -> None:

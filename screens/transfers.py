@@ -88,7 +88,7 @@ class TransfersScreen(BaseScreen):
 
     def update_chrome(self) -> None:
         super().update_chrome()
-        if self.is_mounted:
+        if self.stands:
             self._show_chosen()
 
     def _show_chosen(self) -> None:

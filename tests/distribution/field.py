@@ -215,7 +215,11 @@ class Field:
             (own,) = (self.base(n) / ".distribution").iterdir()
             assert host.receipt["verify"]["sha256"] == row.sha256
             assert str(host.receipt["published_at"]) in (own / "receipts.jsonl").read_text().splitlines()[-1]
-            assert list((own / "stage").iterdir()) == []
+            end = time.monotonic() + PATIENCE_S  # it is emptied after the transfer has ended
+            while left := list((own / "stage").iterdir()):
+                assert time.monotonic() < end, left
+                await self.runner.tick()
+                await asyncio.sleep(0.05)
         hosts = [host for host in load_hosts(self.paths.hosts_yaml).hosts if host.name in self.names]
         well = [host for n, host in enumerate(hosts, 1) if n not in without]
         assert await audit_hosts(self.paths, self.store, well, deep=True) == {}
@@ -233,6 +237,17 @@ class Field:
     def running(self, n: int) -> list[int]:
         argv = ["ip", "netns", "pids", self.bed.namespace(n)]
         return [int(pid) for pid in subprocess.run(argv, capture_output=True, text=True).stdout.split()]
+
+    def writers(self, n: int) -> list[int]:
+        """Whatever has a staged file of a host open for writing."""
+        found = []
+        for pid in self.running(n):
+            for one in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):
+                    flags = Path(f"/proc/{pid}/fdinfo/{one.name}").read_text().split("flags:")[1].split()[0]
+                    if "/stage/" in str(one.readlink()) and one.readlink().name == "data" and int(flags, 8) & 3:
+                        found.append(pid)
+        return sorted(set(found))
 
     def ssh(self, n: int) -> list[int]:
         """The server of a host and its connections."""

@@ -190,7 +190,7 @@ def test_when_all_sources_are_gone_a_new_start_takes_up_what_is_there(
 ) -> None:
     server = serve(rate=500_000)
     program = fetch({"first": server.url}, timeout_s=1.0)
-    program.until(lambda line: line.get("have", 0) > 1_000_000)
+    program.until(lambda line: line.get("have", 0) > 2_500_000)
     server.process.kill()
     said = over(program)
     assert reason(said) is Reason.NO_ROUTE and said["sources"] == {"first": "unreachable"}

@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from backend.distribution import reconcile
 from backend.distribution.plans import apply_retry, plan_distribute, plan_retry
 from backend.distribution.rows import transfer_rows
+from backend.distribution.torrent import watchdog
+from backend.distribution.transports import rsync
 from backend.paths import Paths
 from tests.distribution.conftest import some_bytes
 from tests.distribution.field import PATIENCE_S, TRANSPORTS, begin_with, field
@@ -144,4 +147,27 @@ async def test_an_engine_there_leaves_wrong_bytes(
         row = await site.until(name)
         assert row.state == "done" and site.of(row, 1).transport != site.of(row, 2).transport
         assert [what for _, _, what in site.of(row, 1).history if what.startswith("corrupt")]
+        await site.holds(row)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_what_writes_there_stands_still(
+    tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    """The host gets the file by another try or another way, nobody waits for it, and what stood still is ended."""
+    begin_with(transport, monkeypatch)
+    for module, name in ((reconcile, "STALL_S"), (watchdog, "STALL_S"), (rsync, "SILENCE_S")):
+        monkeypatch.setattr(module, name, 8)
+    async with field(tmp_path, paths, monkeypatch, 3, cap="8mbit") as site:
+        name = await site.submit(site.file(4_000_000))
+        await site.under_way(name, 400_000, 1)
+        while not (stopped := site.writers(1)):
+            await site.runner.tick()
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        row = await site.until(name)
+        assert row.state == "done", site.of(row, 1).history
+        told = [what for _, way, what in site.of(row, 1).history if way == transport and what.startswith("stalled")]
+        assert told, site.of(row, 1).history
+        assert all(site.of(row, n).transport == transport for n in (2, 3))
         await site.holds(row)

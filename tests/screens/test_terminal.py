@@ -237,7 +237,7 @@ def test_a_terminal_that_stops_reading_does_not_stop_the_loop(
     terminal.send(b"q")
     while terminal.process.poll() is None:
         terminal.read(0.2)
-    assert terminal.process.returncode == 0
+    assert terminal.process.returncode == 0, terminal.output[-3000:].decode("utf-8", "replace")
 
 
 def test_the_console_imports_nothing_heavy(paths: Paths, open_terminal: Callable[..., Terminal]) -> None:
