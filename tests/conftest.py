@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +26,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     elif reason := missing():
         terminalreporter.write_line(f"hosts had no network of their own: {reason}")
 
-
-FRAME_S = 1 / 50
 
 LONGEST = (
     "chaos/test_supervisor_kill.py", "chaos/test_loud_log.py", "jobs/test_gang_run.py", "training/test_group.py",
@@ -69,26 +65,6 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(tmp_path / "xdg" / name.lower()))
-
-
-async def _until_idle(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
-    """Waits until this process does little for a frame of the screen.
-
-    Textual's own asks for less than a twentieth of a core, which a console that follows something may never come down
-    to on a slow machine: then every key takes two seconds.
-    """
-    end = time.monotonic() + max(min_sleep, max_sleep)
-    while time.monotonic() < end:
-        busy, at = time.process_time(), time.monotonic()
-        await asyncio.sleep(FRAME_S)
-        if time.process_time() - busy < (time.monotonic() - at) / 5:
-            return
-
-
-@pytest.fixture(autouse=True)
-def _waits_of_the_pilot(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("textual.app", "textual.pilot"):
-        monkeypatch.setattr(f"{module}.wait_for_idle", _until_idle)
 
 
 @pytest.fixture

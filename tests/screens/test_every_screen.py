@@ -109,6 +109,7 @@ def check_lines(app: Any) -> None:
     for widget in app.screen.query(LineWidget):
         if widget.region and (region := widget.size.region):  # else it is not on the screen
             assert widget.content_region.size == widget.size, "neither border nor padding"
+            widget._styles_cache.clear()  # both as they are now
             own, framed = widget.render_lines(region), StylesCache().render_widget(widget, region)
             for mine, theirs in zip(own, framed, strict=True):
                 assert mine.simplify() == theirs.simplify(), widget
