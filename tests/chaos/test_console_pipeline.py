@@ -39,7 +39,7 @@ CONFIG = parse_config("square8_2p")
 SHARDS, JUDGES = 8, 3
 GAMES = int(os.environ.get("RINGRIFT_PIPELINE_GAMES", "8"))
 EPOCHS = 1 if GAMES < 100 else 2
-GAUNTLET_GAMES = 3 if GAMES < 100 else 30
+GAUNTLET_GAMES = 6 if GAMES < 100 else 30
 PATIENCE_S = 600.0 + 10.0 * GAMES  # only so that a test that will never pass ends
 
 

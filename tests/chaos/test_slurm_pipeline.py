@@ -34,7 +34,7 @@ from tests.lab.two_hosts import CODE
 from tests.registry.test_promotion_console import Hand, ask, press, until
 
 CONFIG = parse_config("hex8_2p")
-GAMES, GAUNTLET_GAMES, SHARDS, JUDGES, NODES = 12, 2, 3, 2, 2
+GAMES, GAUNTLET_GAMES, SHARDS, JUDGES, NODES = 12, 4, 3, 2, 2
 PATIENCE_S = 600.0  # three processes at a time that import torch, on two loaded cores
 
 
