@@ -76,7 +76,7 @@ def distance(one: Path, other: Path) -> float:
     return float((second - first).norm() / (first - start).norm())
 
 
-@pytest.mark.parametrize("size", [3])
+@pytest.mark.parametrize("size", [2, 3])
 def test_processes_together_end_with_the_weights_of_one_alone(
     played: Paths, square8: Config, tmp_path: Path, size: int
 ) -> None:
