@@ -266,6 +266,15 @@ def test_it_outlives_the_channel_by_its_lease_and_no_longer(serve: Serve) -> Non
     assert server.process.wait(WAIT_S) == 0
 
 
+def test_what_was_said_to_nobody_does_not_change_how_it_ends(serve: Serve) -> None:
+    server = serve(lease_s=1.0)
+    assert server.port
+    assert server.process.stdout is not None
+    server.process.stdout.close()
+    assert ask(server)[0] == 200  # what it has sent is told, to nobody
+    assert server.process.wait(WAIT_S) == 0
+
+
 def test_the_newest_one_takes_the_place_and_an_old_supervisor_gets_none(serve: Serve, tmp_path: Path) -> None:
     claim = str(tmp_path / "claim")
     first = serve(claim=claim, epoch=1)
