@@ -34,8 +34,7 @@ run: $(STAMP)
 
 test: $(STAMP)
 	@$(MAKE) --no-print-directory -j2 lint kernels
-	$(BIN)/python -m pytest -q --durations 15 -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not serial"
-	$(BIN)/python -m pytest -q --durations 15 -m serial
+	$(BIN)/python -m tests.lab.suite $(WORKERS)
 
 kernels: $(STAMP)
 	$(BIN)/python -m tests.lab.kernels
