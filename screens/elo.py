@@ -16,7 +16,7 @@ from ringrift_console.widgets.line import Bar, Line, Lines, Span
 from ringrift_console.widgets.table import Column, Table
 from screens.cells import count, state_span
 from screens.elo_charts import Picture
-from screens.elo_data import EloData, Entrant, band_text, entrants, player_of
+from screens.elo_data import EloData, Entrant, entrants, player_of
 from screens.elo_history import chart, grid, legend, small_charts
 from screens.elo_matrix import Window, matrix, told, window
 from screens.elo_reading import EloReading, best_names, first_config
@@ -60,7 +60,7 @@ class EloScreen(EloReading):
         return [
             Column("MODEL", self._called, 10, flex=1, find=lambda one: one.name, sort=lambda one: one.name),
             Column("ELO", lambda one: f"{one.band.elo:.0f}", 5, align="right", sort=lambda one: one.band.elo),
-            Column("95 %", lambda one: (band_text(one.band), "dim"), 11, sort=lambda one: one.band.low),
+            Column("95 %", lambda one: (one.band.words("–"), "dim"), 11, sort=lambda one: one.band.low),
             Column("GAMES", lambda one: count(one.band.games), 6, align="right", sort=lambda one: one.band.games),
             Column(
                 "STAGE", lambda one: state_span(look, one.stage) if one.stage else ("", "dim"), 13,

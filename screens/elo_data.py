@@ -117,16 +117,3 @@ def player_of(listed: Sequence[Entrant], label: str | None) -> Entrant | None:
     """A model's entry by its label; with several search settings that of the setting with the most games."""
     own = [one for one in listed if label and one.label == label]
     return max(own, key=lambda one: one.band.games) if own else None
-
-
-def band_text(band: Band) -> str:
-    """The interval in words; an end that no result bounds is left open."""
-    if band.pinned:
-        return "pinned"
-    if band.open_above and band.open_below:
-        return "open"
-    if band.open_above:
-        return f"above {band.low:.0f}"
-    if band.open_below:
-        return f"below {band.high:.0f}"
-    return f"{band.low:.0f}–{band.high:.0f}"

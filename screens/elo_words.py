@@ -5,7 +5,7 @@ from __future__ import annotations
 from backend.evaluation.rating_view import RatingPoint, RatingView
 from ringrift_console.widgets.line import Line, Span
 from screens.cells import UNKNOWN, count
-from screens.elo_data import EloData, Entrant, band_text
+from screens.elo_data import EloData, Entrant
 
 
 def title(all_configs: bool, config: str, data: EloData | None, listed: int) -> list[Span]:
@@ -33,7 +33,7 @@ def at_point(point: RatingPoint, chosen: Entrant) -> Line:
     if band is None:
         return (name, (" has no rating yet", "dim"), where)
     rating: Span = (f" {band.elo:.0f}", "info")
-    return (name, rating, (f" ({band_text(band)})", "text"), (f"  {band.games} games", "text"), where)
+    return (name, rating, (f" ({band.words('–')})", "text"), (f"  {band.games} games", "text"), where)
 
 
 def against_champion(view: RatingView, chosen: Entrant, champion: Entrant | None) -> Line:

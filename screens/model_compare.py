@@ -12,7 +12,7 @@ from backend.text import size_text
 from ringrift_console.actions import find_model, models_by_name
 from ringrift_console.widgets.line import Line
 from screens.cells import UNKNOWN, state_span, win_text
-from screens.elo_data import Entrant, band_text, entrants, player_of
+from screens.elo_data import Entrant, entrants, player_of
 from screens.elo_matrix import told
 from screens.model_pages import ModelPage
 
@@ -80,7 +80,7 @@ class ComparePage(ModelPage):
         clock = self.app.clock
         values = {
             "stage": state_span(self.app.look, model.stage)[0], "config": model.config or UNKNOWN,
-            "Elo": f"{rated.band.elo:.0f} ({band_text(rated.band)})" if rated else UNKNOWN,
+            "Elo": f"{rated.band.elo:.0f} ({rated.band.words('–')})" if rated else UNKNOWN,
             "games": str(model.games), "made": f"{clock.zoned(model.created_at):%Y-%m-%d %H:%M}",
             "size": size_text(model.size), "network": model.architecture or UNKNOWN,
             "parent": (model.parent or UNKNOWN)[:16],

@@ -45,6 +45,18 @@ class Band:
     open_above: bool
     open_below: bool
 
+    def words(self, between: str = "..") -> str:
+        """The interval in words; an end that no result bounds is left open."""
+        if self.pinned:
+            return "pinned"
+        if self.open_above and self.open_below:
+            return "open"
+        if self.open_above:
+            return f"above {self.low:.0f}"
+        if self.open_below:
+            return f"below {self.high:.0f}"
+        return f"{self.low:.0f}{between}{self.high:.0f}"
+
 
 def spec_of(config: str) -> RatingSpec:
     """The spec in force for a config."""

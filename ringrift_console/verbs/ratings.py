@@ -12,7 +12,7 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from backend.errors import Exit, NotFoundError, UsageError
-from backend.evaluation.rating_history import Band, bands, configs_with_games, current, spec_of
+from backend.evaluation.rating_history import bands, configs_with_games, current, spec_of
 from backend.evaluation.rating_history import history as elo_history
 from backend.evaluation.rating_verify import verify
 from backend.evaluation.rating_view import model_of
@@ -65,7 +65,7 @@ def list_ratings(args: argparse.Namespace, paths: Paths) -> int:
         (
             labels[player],
             f"{band.elo:.0f}",
-            band_text(band),
+            band.words(),
             "-" if band.pinned else f"{band.se:.0f}",
             str(band.games),
             f"{win_chance(band.elo - anchor, config.players):.1%}",
@@ -100,7 +100,7 @@ def history(args: argparse.Namespace, paths: Paths) -> int:
             if not band.pinned:
                 rows.append(
                     (str(point.seq), point.at[:16].replace("T", " "), _label(paths, player), f"{band.elo:.0f}",
-                     band_text(band), str(band.games))
+                     band.words(), str(band.games))
                 )  # fmt: skip
     print(table(("MATCH", "TIME (UTC)", "PLAYER", "ELO", "95 %", "GAMES"), rows))
     return Exit.DONE
@@ -167,7 +167,7 @@ def tournament(args: argparse.Namespace, paths: Paths) -> int:
         return Exit.DONE
     print(f"{result['games']} games in {config.key}, run {run_id}")
     rows_of = [
-        (_label(paths, player), f"{band.elo:.0f}", band_text(band), str(band.games))
+        (_label(paths, player), f"{band.elo:.0f}", band.words(), str(band.games))
         for player, band in result["players"].items()
     ]
     print(table(("PLAYER", "ELO", "95 %", "GAMES"), rows_of))
@@ -176,19 +176,6 @@ def tournament(args: argparse.Namespace, paths: Paths) -> int:
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def band_text(band: Band) -> str:
-    """The interval in words; an end that no result bounds is left open."""
-    if band.pinned:
-        return "pinned"
-    if band.open_above and band.open_below:
-        return "open"
-    if band.open_above:
-        return f"above {band.low:.0f}"
-    if band.open_below:
-        return f"below {band.high:.0f}"
-    return f"{band.low:.0f}..{band.high:.0f}"
 
 
 def _label(paths: Paths, player: str) -> str:
