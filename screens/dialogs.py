@@ -141,11 +141,15 @@ class PlanDialog(Dialog):
 
     def _set_moved(self, text: str) -> None:
         self.moved = text
+        for entry in self.query("#name").results(LineInput):
+            entry.disabled = True  # it would take the key to look again
+            self.set_focus(None)
         self.say(text, "notice_bad")
         self.query_one("#dialog-keys", Bar).show(self._keys())
 
     async def on_key(self, event: events.Key) -> None:
-        if self.name_to_type is not None and event.key not in ("escape", "enter", "ctrl+c", "up", "down"):
+        typing = self.name_to_type is not None and not self.moved
+        if typing and event.key not in ("escape", "enter", "ctrl+c", "up", "down"):
             return
         event.stop()
         event.prevent_default()
@@ -179,6 +183,9 @@ class PlanDialog(Dialog):
             self._set_moved(error.line())
             return
         self.moved, self._opened = "", self.app.monotonic()
+        for entry in self.query("#name").results(LineInput):
+            entry.value, entry.disabled = "", False
+            self.set_focus(entry)
         self.say("")
         self._show()
 

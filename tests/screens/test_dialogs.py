@@ -185,6 +185,32 @@ async def test_the_gravest_actions_want_the_name_typed(
         assert planner["submitted"] == [PLAN]
 
 
+async def test_a_plan_with_a_name_to_type_is_looked_at_again(
+    build: Callable[..., Any], planner: dict[str, Any], hand: Hand, text_of: Any
+) -> None:
+    app = build(monotonic=hand)
+    action = replace(BY_NAME["jobs.cancel"], tier=Tier.NAMED)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        app.ask(action, "t12")
+        await pilot.pause()
+        await pilot.pause()
+        hand.now += 1.0
+        await press(pilot, *"t1")
+        planner["plan"] = replace(PLAN, changes=(Change("t12", "running", "blocked"),), guard={"job t12": "lost"})
+        app.source = replace(app.source, revision=42)
+        await app.look_again()
+        await pilot.pause()
+        await pilot.pause()
+        assert "the state has moved" in "\n".join(text_of(app))
+        await press(pilot, "2", "y", "r")
+        page = "\n".join(text_of(app))
+        assert "running → blocked" in page and "type t12 and enter to go on" in page
+        assert planner["submitted"] == []
+        await press(pilot, *"t12", "enter")
+        assert planner["submitted"] == [planner["plan"]]
+
+
 async def test_a_plan_that_cannot_be_made_is_one_line(
     build: Callable[..., Any], planner: dict[str, Any], hand: Hand, text_of: Any
 ) -> None:
