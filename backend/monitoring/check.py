@@ -76,6 +76,7 @@ def look(paths: Paths, config: str) -> Looked:
 
     Raises:
         UsageError: no such config.
+        RefusedError: its production model is another installation's: nothing may be written about it.
         UnverifiedError: the rules of this installation are not those that fingerprints were taken with.
         LockedError, ResourceError: the registry or the match records cannot be used.
     """
@@ -105,7 +106,7 @@ def check_golden(paths: Paths, config: str) -> tuple[Checked, ...]:
         label = None if db is None else pointers.current(db, config).label
     if label is None:
         return ()
-    earlier = [row for row in earlier_models(paths, config) if row.stage != "rejected"]
+    earlier = [row for row in earlier_models(paths, config) if row.stage != "rejected" and not row.foreign]
     return tuple(check_model(paths, row) for row in (find(paths, label), *earlier[:TARGETS]))
 
 

@@ -12,8 +12,10 @@ from backend.monitoring.mode import Mode, read_mode
 from backend.paths import Paths
 from backend.registry import pointers
 from backend.registry.alarms import read_alarms
+from backend.registry.changes import row_of
 from backend.registry.health import last_check
 from backend.registry.schema import reading
+from backend.snapshot import ModelRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,13 @@ class WatchRow:
         return self.config, self.production, at, self.golden or "unknown", str(games), won, stands
 
 
-def configs_in_production(paths: Paths) -> list[str]:
-    """Configs that have a production model, in the usual order."""
+def in_production(paths: Paths) -> dict[str, ModelRow]:
+    """The production models by config, in the usual order."""
     with reading(paths.registry_db) as db:
         if db is None:
-            return []
-        return [config.key for config in CONFIGS if pointers.current(db, config.key).label is not None]
+            return {}
+        live = {config.key: pointers.current(db, config.key).label for config in CONFIGS}
+        return {key: row_of(db, label) for key, label in live.items() if label is not None}
 
 
 def watch_rows(paths: Paths) -> tuple[Mode, tuple[WatchRow, ...]]:

@@ -71,15 +71,29 @@ def status(args: argparse.Namespace, paths: Paths) -> int:
     return Exit.DONE
 
 
+def _watched(args: argparse.Namespace, paths: Paths) -> list[str]:
+    """The config that is named, else all with a production model of ours; what is left out of them is told."""
+    from backend.monitoring.overview import in_production
+
+    if args.config:
+        return [parse_config(args.config).key]
+    live = in_production(paths)
+    own = [key for key, row in live.items() if not row.foreign]
+    for key, row in live.items():
+        if own and row.foreign:
+            told = f"{key}: {row.label} is another installation's and is not watched (ringrift adopt takes it in)"
+            print(plain(told), file=sys.stderr)
+    return own or list(live)  # where all are foreign, the first look says so
+
+
 def golden(args: argparse.Namespace, paths: Paths) -> int:
     """Golden checks of the models that are named, else of those in production and of their rollback targets."""
     from backend.evaluation.golden.check import SOUND, check_model
     from backend.monitoring.check import check_golden
-    from backend.monitoring.overview import configs_in_production
     from backend.registry.store import find
 
     named = args.model or ()
-    keys = [parse_config(args.config).key] if args.config else configs_in_production(paths)
+    keys = _watched(args, paths) if args.config or not named else []
     if named:
         found = [check_model(paths, find(paths, name)) for name in named]
     else:
@@ -98,9 +112,8 @@ def golden(args: argparse.Namespace, paths: Paths) -> int:
 def check(args: argparse.Namespace, paths: Paths) -> int:
     """One look at every production model; exit code 7 while an alarm is open about one of them."""
     from backend.monitoring.check import look
-    from backend.monitoring.overview import configs_in_production
 
-    keys = [parse_config(args.config).key] if args.config else configs_in_production(paths)
+    keys = _watched(args, paths)
     found = [look(paths, key) for key in keys]
     asyncio.run(_publish(paths))
     open_now = [row for row in alarms(paths) if row.state == "open" and row.config in keys]

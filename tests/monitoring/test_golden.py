@@ -156,3 +156,21 @@ def test_the_verb_checks_what_is_in_production_and_what_a_rollback_may_go_to(
     assert "missing" in capsys.readouterr().out
     assert main(["monitor", "golden", old.label, "--root", str(paths.root)]) == Exit.DONE
     assert main(["monitor", "golden", "--config", "hex9_2p", "--root", str(paths.root)]) == Exit.USAGE
+
+
+def test_a_production_model_that_was_not_adopted_is_left_out_and_told(
+    paths: Paths, in_production: Callable[..., list[ModelRow]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own,) = in_production(1)
+    training = json.dumps({"extra_config": {"board_type": "hex8", "num_players": 3}})
+    with closing(sqlite3.connect(paths.registry_db)) as db, db:
+        db.execute(
+            "INSERT INTO versions (model_id, version, stage, file_path, file_hash, file_size_bytes, metrics_json,"
+            " training_config_json, created_at, updated_at) VALUES ('theirs', 1, 'production', 'models/theirs.pth', ?,"
+            " 7, '{}', ?, '2026-01-01', '2026-01-01')",
+            ("ab" * 32, training),
+        )
+    assert main(["monitor", "golden", "--json", "--root", str(paths.root)]) == Exit.DONE
+    out, err = capsys.readouterr()
+    assert [one["model"] for one in json.loads(out)] == [own.label]
+    assert "hex8_3p: theirs:v1 is another installation's" in err and "ringrift adopt" in err

@@ -25,6 +25,10 @@ READS = (
     ("registry", "history", "--config", "square8_2p"), ("audit", "verify"),
     ("ratings", "list", "--config", "square8_2p"), ("ratings", "history", "--config", "square8_2p"),
     ("ratings", "verify"), ("doctor",), ("doctor", "--json"), ("status",), ("jobs", "list"), ("events",),
+    ("registry", "criteria", "candidate_square8_2p_v2:v1"), ("registry", "lineage", "canonical_square8_2p:v1"),
+    ("registry", "archive-policy"), ("policies", "list"), ("monitor", "status"), ("monitor", "list", "--all"),
+    ("monitor", "check"), ("monitor", "check", "--config", "square8_2p"),
+    ("monitor", "golden"), ("monitor", "golden", "canonical_square8_2p:v1"),
 )  # fmt: skip
 
 
@@ -59,6 +63,25 @@ def test_no_verb_that_reads_changes_anything(root: ReferenceRoot, capsys: pytest
             main([*argv, "--root", str(root.paths.root)])
             assert "Traceback" not in capsys.readouterr().err
         asyncio.run(read_snapshot(root.paths))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("check",), ("check", "--config", "square8_2p"), ("golden",), ("golden", "--config", "square8_2p"),
+        ("golden", "canonical_square8_2p:v1"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_the_monitor_writes_nothing_about_models_that_were_not_adopted(
+    paths: Paths, argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ReferenceRoot(paths).healthy(games=2)
+    with untouched(paths):
+        assert main(["monitor", *argv, "--root", str(paths.root)]) == Exit.REFUSED
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert "canonical_square8_2p:v1" in err and "ringrift adopt" in err
 
 
 def page_of(app: Any) -> str:

@@ -10,6 +10,7 @@ from backend.databases import tables
 from backend.errors import NotFoundError, RingRiftError, SchemaError
 from backend.evaluation.golden.fingerprint import TOLERANCE, Fingerprint, Outputs, outputs_of
 from backend.paths import Paths
+from backend.registry.changes import refuse_foreign
 from backend.registry.files import full_path
 from backend.registry.hashing import sha256_file
 from backend.registry.schema import reading, writing
@@ -22,7 +23,7 @@ Outcome = Literal[
     "changed",  # its file is another one
     "unloadable",  # it was played with before, and cannot be loaded now
     "drift",  # the same file says something else
-    "unsupported",  # a file of another program, which never played here
+    "unsupported",  # an adopted file of another program, which never played here
 ]
 SOUND: frozenset[Outcome] = frozenset({"sound", "new"})
 
@@ -44,9 +45,11 @@ def check_model(paths: Paths, row: ModelRow) -> Checked:
     """Checks a model and notes the outcome; the first time, its fingerprint is kept.
 
     Raises:
+        RefusedError: it is another installation's, so nothing is written about it.
         UnverifiedError: the rules of this installation give other positions than they should.
         LockedError, ResourceError: the registry cannot be read or written.
     """
+    refuse_foreign(row)
     outcome, drift, detail, outputs = _look(paths, row)
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     found = Checked(row.label, row.sha256, row.config or "", outcome, drift, detail, at)
