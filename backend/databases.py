@@ -21,7 +21,9 @@ def database_error(error: sqlite3.Error, path: Path) -> RingRiftError | None:
     """The user's error that an SQLite error stands for, or None when it is a bug of ours (bad SQL, for one)."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
-        return None
+        if not str(error).startswith("Could not decode to UTF-8"):  # the module's own word, so without a code
+            return None
+        return UnverifiedError("a text in the database is no UTF-8", where=str(path), hint="restore a backup")
     base, where = code & 0xFF, str(path)
     if base in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return LockedError("the database is locked by another program", where=where, hint="wait for it or stop it")
