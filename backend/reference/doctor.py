@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -68,12 +68,14 @@ def examine(paths: Paths, config: str | None = None, told: Callable[[str], None]
     found: list[Found] = []
     rows: tuple[ModelRow, ...] = ()
     adopted: set[str] = set()
+    names: Sequence[tuple[str, str]] = ()
     try:
         with reading(paths.registry_db) as db:
             if db is not None:
                 rows = read_rows(db, paths)
                 if "artifacts" in tables(db):
                     adopted = {str(row[0]) for row in db.execute("SELECT label FROM artifacts")}
+        names = known_names(paths)
     except UnverifiedError as error:
         found.append(("database.damaged", error.where))
     except SchemaError as error:
@@ -84,7 +86,7 @@ def examine(paths: Paths, config: str | None = None, told: Callable[[str], None]
     matches = 0
     try:
         counted = _Counted()
-        found += _about_records(paths, config, counted, readable=not found or found[0][0] != "database.damaged")
+        found += _about_records(paths, config, counted, names)
         matches = counted.matches
     except NotFoundError:
         pass
@@ -172,7 +174,9 @@ class _Counted:
     matches: int = 0
 
 
-def _about_records(paths: Paths, config: str | None, counted: _Counted, *, readable: bool) -> Iterator[Found]:
+def _about_records(
+    paths: Paths, config: str | None, counted: _Counted, names: Sequence[tuple[str, str]]
+) -> Iterator[Found]:
     path = paths.elo_db
     with closing(open_reader(path)) as db, sqlite_errors(path):
         played: dict[str, Counter[str]] = {}
@@ -186,7 +190,7 @@ def _about_records(paths: Paths, config: str | None, counted: _Counted, *, reada
                 played.setdefault(match.config, Counter()).update(set(match.players))
         if counted.matches:
             yield from _about_schema(db)
-        identities = read_identities(db, paths, known_names(paths) if readable else ())
+        identities = read_identities(db, paths, names)
         for name, noted in identities.reused().items():
             if config in (None, config_of_name(name)):
                 yield "participant.reused-name", f"{name}: {' '.join(one[:12] for one in noted)}"

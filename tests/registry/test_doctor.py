@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,16 @@ def test_a_damaged_database_is_one_finding_beside_the_others(paths: Paths, which
     assert found["database.damaged"] == 1 and not report.clean
     assert (report.matches > 0) == (which == "registry")
     assert set(found) <= {"database.damaged", "file.unregistered"}
+
+
+def test_a_registry_with_other_tables_is_one_finding_beside_the_others(paths: Paths) -> None:
+    root = ReferenceRoot(paths)
+    root.healthy(games=10)
+    with closing(sqlite3.connect(paths.registry_db)) as db:
+        db.execute("ALTER TABLE versions RENAME COLUMN file_hash TO checksum")
+    report = examine(paths)
+    assert counts(report) == {"database.other-tables": 1, "file.unregistered": 2}
+    assert not report.clean and report.matches == 40
 
 
 def test_an_empty_root_is_clean(paths: Paths) -> None:
