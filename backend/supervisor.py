@@ -44,6 +44,7 @@ BEAT_S = 5.0
 LAG_WINDOW_S = 60.0
 TROUBLE_PAUSE_S = 2.0
 STOP_S = 20.0
+LOOK_S = 1.0  # whoever looks whether there is a supervisor holds its lock for a moment
 READY_VARIABLE = "RINGRIFT_READY"
 
 HANDLERS: dict[str, str] = {
@@ -321,7 +322,7 @@ def supervise(paths: Paths) -> None:
                 os.write(descriptor, b"1")
             os.close(descriptor)
 
-    with FileLock(paths.supervisor_lock, "supervisor") as lock:
+    with FileLock(paths.supervisor_lock, "supervisor", LOOK_S) as lock:
         asyncio.run(_main(paths, lock, ready))
 
 

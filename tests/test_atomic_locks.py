@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,6 +37,21 @@ def test_a_second_holder_is_refused_with_the_first_ones_name(tmp_path: Path) -> 
     assert not is_held(path)
     with FileLock(path, "another"):
         pass
+
+
+def test_one_who_only_looks_is_taken_for_no_holder(tmp_path: Path) -> None:
+    path = tmp_path / "x.lock"
+    path.touch()
+    with path.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert not is_held(path)
+        with pytest.raises(LockedError):
+            FileLock(path, "impatient").acquire()
+        letting_go = threading.Timer(0.1, fcntl.flock, (looking, fcntl.LOCK_UN))
+        letting_go.start()
+        with FileLock(path, "patient", 60.0):
+            assert is_held(path)
+        letting_go.join()
 
 
 def test_a_killed_holder_leaves_no_lock_behind(tmp_path: Path) -> None:
