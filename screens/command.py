@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 OUTPUT_BYTES = 1024 * 1024
 RUN_S = 30.0
 """A verb that is run for its output is stopped after this long."""
-_WORK = {
-    "selfplay",
-    "export",
-    "train",
-    "gauntlet",
-    "supervise",
-    "rules.replay",
-    "rules.bench",
-    "rules.play",
-    "rules.record",
+_WORK: dict[str, str] = {
+    **dict.fromkeys(
+        ("selfplay", "export", "train", "gauntlet"), "works for long: as part of a pipeline (p), or in a shell"
+    ),
+    **dict.fromkeys(
+        ("supervise", "tournament", "rules.replay", "rules.bench", "rules.play", "rules.record"),
+        "works for long: in a shell",
+    ),
+    "auto-promote": "plays and promotes without a plan to confirm: promote from Models, or in a shell",
 }
+"""Verbs that are not run for their output, and why."""
 
 
 def screen_words() -> dict[str, Action]:
@@ -123,7 +123,7 @@ async def run_line(app: ConsoleApp, line: str) -> None:
         app.ask(action, next(iter(given.values()), None), given)
     elif not await _on_screen(app, action, args):
         if action.name in _WORK:
-            app.say(f"{action.name} works for long: as part of a pipeline (p), or in a shell: ringrift {line}", "warn")
+            app.say(f"{action.name} {_WORK[action.name]}: ringrift {line}", "warn")
         else:
             await _run_verb(app, line, words)
 
@@ -190,6 +190,7 @@ async def _on_screen(app: ConsoleApp, action: Action, args: argparse.Namespace) 
 
 async def _run_verb(app: ConsoleApp, line: str, words: list[str]) -> None:
     """Runs a verb in a process of its own and shows what it printed."""
+    app.say(f"{line}: running, for {RUN_S:.0f} s at most", "dim")
     command = [sys.executable, "-m", "ringrift_console.cli", *words, "--root", str(app.paths.root)]
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -208,7 +209,8 @@ async def _run_verb(app: ConsoleApp, line: str, words: list[str]) -> None:
     code = await process.wait()
     text = output.decode("utf-8", "replace")
     if not ended:
-        text += f"\n(stopped after {RUN_S:.0f} s)"
+        text += f"\n(stopped after {RUN_S:.0f} s; in a shell it runs to its end: ringrift {line})"
+    app.say("")
     if code and len(text.splitlines()) <= 1:
         app.say(text.strip().removeprefix("ringrift: ") or f"ended with exit code {code}", "notice_bad")
         return

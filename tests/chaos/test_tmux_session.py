@@ -41,8 +41,9 @@ class Terminal:
 
     def press(self, *keys: str) -> None:
         for key in keys:
+            time.sleep(0.3)  # an answer typed before a dialog can be read does not count
             self.tmux("send-keys", "-t", "t", key)
-            time.sleep(0.4)  # an answer typed before a dialog can be read does not count
+            time.sleep(0.2)
 
     def screen(self) -> str:
         return self.tmux("capture-pane", "-p", "-t", "t")

@@ -30,7 +30,9 @@ async def type_line(pilot: Any, text: str, *more: str) -> None:
         ("jobs show zz", "no such job: zz"),
         ("registry info nope", "no such model: nope"),
         ("jobs show s", "several jobs begin with s"),
-        ("selfplay --config hex8_2p", "works for long"),
+        ("selfplay --config hex8_2p", "works for long: as part of a pipeline"),
+        ("tournament --config hex8_2p", "works for long: in a shell"),
+        ("auto-promote --model hex8_2p:v1", "without a plan to confirm"),
         ("jobs 'list", "No closing quotation"),
     ],
 )
