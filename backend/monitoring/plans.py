@@ -14,7 +14,7 @@ from backend.paths import Paths
 from backend.plans import Change, Plan
 from backend.registry import audit
 from backend.registry.alarms import acknowledge, find_alarm, rollback_command
-from backend.registry.changes import Author, recorded
+from backend.registry.changes import Author, author_of, recorded
 from backend.registry.outbox import publish
 from backend.registry.rollback import plan_rollback
 from backend.registry.schema import writing
@@ -61,7 +61,7 @@ async def plan_set(paths: Paths, *, mode: str, games_per_day: int | None = None)
 
 async def apply_set(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:
     """Carries out a plan of :func:`plan_set`; a second time changes nothing."""
-    author = Author(await store.operator(), store.own_operation())
+    author = await author_of(store)
     done = await asyncio.to_thread(_set, paths, plan.params, author)
     await publish(paths, store)
     return done
@@ -70,7 +70,7 @@ async def apply_set(paths: Paths, plan: Plan, store: StateStore) -> dict[str, An
 def _set(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, Any]:
     mode, games = str(params["mode"]), int(params["games_per_day"])
     with writing(paths.registry_db) as db:
-        done = recorded(db, author.operation)
+        done = recorded(db, author.operation, "MONITOR_SET", "monitor")
         if done is not None:
             return done
         db.execute(
@@ -116,7 +116,7 @@ async def plan_ack(paths: Paths, *, alarm: str, reason: str | None = None) -> Pl
 
 async def apply_ack(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:
     """Carries out a plan of :func:`plan_ack`; a second time changes nothing."""
-    author = Author(await store.operator(), store.own_operation())
+    author = await author_of(store)
     number, reason = int(plan.params["alarm"]), str(plan.params["reason"])
     done = await asyncio.to_thread(acknowledge, paths, number, reason, author)
     await publish(paths, store)

@@ -20,7 +20,7 @@ from backend.reference import adoption
 from backend.reference.doctor import Thing, things
 from backend.reference.identities import read_identities
 from backend.reference.names import participant
-from backend.registry.changes import Author
+from backend.registry.changes import author_of
 from backend.registry.rows import read_rows
 from backend.registry.schema import reading
 
@@ -188,7 +188,7 @@ async def apply_adopt(paths: Paths, plan: Plan, store: StateStore) -> dict[str, 
         RefusedError: something was built on the adoption meanwhile.
         LockedError: another program holds the registry.
     """
-    author = Author(await store.operator(), store.own_operation())
+    author = await author_of(store)
     if plan.params["undo"]:
         done = await asyncio.to_thread(adoption.undo, paths, str(plan.params["operation"]))
         event = "ADOPTION_UNDONE"

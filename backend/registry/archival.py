@@ -20,7 +20,7 @@ from backend.errors import LockedError, NotFoundError, RefusedError, UnverifiedE
 from backend.paths import Paths
 from backend.plans import Change, Plan
 from backend.registry.archive import archive, archive_place, put_away_archived
-from backend.registry.changes import Author
+from backend.registry.changes import Author, author_of
 from backend.registry.leases import leases
 from backend.registry.outbox import publish
 from backend.registry.policy import Ruling, rule
@@ -143,7 +143,7 @@ async def apply_archival(paths: Paths, plan: Plan, store: StateStore) -> dict[st
     Raises:
         LockedError: all of the models have changed since the plan was made, or are kept now; nothing was done.
     """
-    by, operation = await store.operator(), store.own_operation()
+    operator = await author_of(store)
     models = list(plan.params["models"])
     now = {one.known.row.label: one.ruling for one in await rulings(paths, plan.params["configs"], store=store)}
     crash_point("archival.gathered")
@@ -155,7 +155,7 @@ async def apply_archival(paths: Paths, plan: Plan, store: StateStore) -> dict[st
         if n % LOOK_EVERY == 0:
             await store.tell_progress(n + 1, len(models), f"put {label} away")
             leased = await leases(paths, store)
-        author = Author(by, f"{operation}/{label}")
+        author = Author(operator.by, f"{operator.operation}/{label}")
         try:
             kind = await asyncio.to_thread(_put_away, paths, params, now.get(label), leased, author)
         except (RefusedError, LockedError, UnverifiedError, NotFoundError) as error:
@@ -179,10 +179,10 @@ def _put_away(
         LockedError: it has changed since the plan was made. RefusedError: the rules keep it now, or it is in use.
         UnverifiedError: its file is not the one that was registered. NotFoundError: it is gone.
     """
-    from backend.registry.switch import was_done
+    from backend.registry.switch import EVENTS, was_done
 
     label = str(params["model"])
-    if params["action"] != "move" and was_done(paths, author.operation) is not None:
+    if params["action"] != "move" and was_done(paths, author, EVENTS[str(params["after"])], label) is not None:
         return str(params["after"])
     row = find(paths, label)
     if params["action"] == "move" and row.path == params["to"]:

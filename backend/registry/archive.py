@@ -17,7 +17,7 @@ from backend.crash import crash_point
 from backend.errors import LockedError, NotFoundError, RefusedError, UnverifiedError
 from backend.paths import Paths
 from backend.plans import Change, Plan
-from backend.registry.changes import Author, Decision, refuse_foreign, set_path
+from backend.registry.changes import Author, Decision, author_of, refuse_foreign, set_path
 from backend.registry.deployment import check_source
 from backend.registry.files import full_path, move, registered_path, stored_path
 from backend.registry.hashing import sha256_file, sidecar_path, write_sidecar
@@ -27,7 +27,7 @@ from backend.registry.policy_facts import in_use, rating_note
 from backend.registry.schema import writing
 from backend.registry.stages import TRANSITIONS
 from backend.registry.store import find
-from backend.registry.switch import Planned, change_stage, protected, was_done
+from backend.registry.switch import EVENTS, Planned, change_stage, protected, was_done
 from backend.snapshot import ModelRow
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def apply_archive(paths: Paths, plan: Plan, store: StateStore) -> dict[str
         LockedError: it has changed otherwise since the plan was made.
         UnverifiedError: the file is not the one that was registered; nothing was moved.
     """
-    author = Author(await store.operator(), store.own_operation())
+    author = await author_of(store)
     leased = await leases(paths, store)
     done = await asyncio.to_thread(archive, paths, plan.params, author, leased)
     await publish(paths, store)
@@ -128,7 +128,8 @@ def archive(
 
     Returns the event's payload.
     """
-    done = was_done(paths, author.operation)
+    after = str(params.get("after") or "archived")
+    done = was_done(paths, author, EVENTS[after], str(params["model"]))
     if done is not None:
         return done
     row = find(paths, str(params["model"]))
@@ -138,7 +139,6 @@ def archive(
         raise LockedError("the model has changed since the plan was made", where=row.label, hint="plan it again")
     moved = put_away(paths, row, str(params["to"]), str(params["reason"]), params.get("rating"))
     crash_point("archive.moved")
-    after = str(params.get("after") or "archived")
     action = "reject" if after == "rejected" else "archive"
     decision = Decision(action, str(params["reason"]), record=dict(params.get("record") or {}))
     stored = str(params["to"]) if moved else row.path
@@ -249,7 +249,7 @@ def restored_place(paths: Paths, row: ModelRow) -> str:
 
 async def apply_restore(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:
     """Carries out a plan of :func:`plan_restore`; does what is left of it when repeated."""
-    author = Author(await store.operator(), store.own_operation())
+    author = await author_of(store)
     done = await asyncio.to_thread(restore, paths, plan.params, author)
     await publish(paths, store)
     return done
@@ -257,7 +257,7 @@ async def apply_restore(paths: Paths, plan: Plan, store: StateStore) -> dict[str
 
 def restore(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, Any]:
     """:func:`apply_restore` without the event; returns the event's payload."""
-    done = was_done(paths, author.operation)
+    done = was_done(paths, author, EVENTS["development"], str(params["model"]))
     if done is not None:
         return done
     source, target, sha256 = full_path(paths, params["from"]), full_path(paths, params["to"]), str(params["sha256"])

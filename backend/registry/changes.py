@@ -9,7 +9,7 @@ import json
 import sqlite3
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backend.databases import tables
 from backend.errors import LockedError, NotFoundError, RefusedError
@@ -17,6 +17,9 @@ from backend.registry import audit
 from backend.registry.rows import read_rows
 from backend.registry.stages import hops
 from backend.snapshot import ModelRow
+
+if TYPE_CHECKING:
+    from backend.state.store import StateStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,11 @@ class Author:
     by: str
     operation: str
     at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+
+
+async def author_of(store: StateStore) -> Author:
+    """Whoever confirmed the operation that the store is bound to."""
+    return Author(await store.operator(), await store.lasting_operation())
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +139,20 @@ def record(
     return told
 
 
-def recorded(db: sqlite3.Connection, operation: str) -> dict[str, Any] | None:
-    """The event's payload of an operation that was committed before, or None."""
+def recorded(db: sqlite3.Connection, operation: str, event: str, subject: str) -> dict[str, Any] | None:
+    """The event's payload of an operation that was committed before, or None.
+
+    Raises:
+        RefusedError: what was committed under that name is something else.
+    """
     if "outbox" not in tables(db):
         return None
-    row = db.execute("SELECT payload FROM outbox WHERE operation = ?", (operation,)).fetchone()
-    return None if row is None else dict(json.loads(row["payload"]))
+    row = db.execute("SELECT type, subject, payload FROM outbox WHERE operation = ?", (operation,)).fetchone()
+    if row is None:
+        return None
+    if (row["type"], row["subject"]) != (event, subject):
+        raise RefusedError(
+            f"the registry knows an operation {operation} that did something else: {row['type']} {row['subject']}",
+            where=f"{event} {subject}", hint="nothing was changed; ask for it again",
+        )  # fmt: skip
+    return dict(json.loads(row["payload"]))

@@ -20,7 +20,7 @@ from backend.errors import LockedError, RefusedError, UsageError
 from backend.paths import Paths
 from backend.plans import Change, Plan
 from backend.registry import audit
-from backend.registry.changes import Author, recorded
+from backend.registry.changes import Author, author_of, recorded
 from backend.registry.outbox import publish
 from backend.registry.rows import time_of
 from backend.registry.schema import reading, writing
@@ -146,7 +146,7 @@ async def apply_set(paths: Paths, plan: Plan, store: StateStore) -> dict[str, An
     Raises:
         LockedError: somebody has set it otherwise since the plan was made.
     """
-    author = Author(await store.operator(), store.own_operation())
+    author = await author_of(store)
     told = await asyncio.to_thread(set_policy, paths, plan.params, author)
     await publish(paths, store)
     return told
@@ -157,7 +157,7 @@ def set_policy(paths: Paths, params: dict[str, Any], author: Author) -> dict[str
     name, mode, config = str(params["name"]), str(params["mode"]), params["config"]
     subject = f"{name} {config}" if config else name
     with writing(paths.registry_db) as db:
-        done = recorded(db, author.operation)
+        done = recorded(db, author.operation, "POLICY_SET", subject)
         if done is not None:
             return done
         row = db.execute(

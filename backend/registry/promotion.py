@@ -17,12 +17,12 @@ from backend.errors import NoEvidenceError, RefusedError, SchemaError, UsageErro
 from backend.paths import Paths
 from backend.plans import Change, Plan
 from backend.registry import pointers
-from backend.registry.changes import Author, Decision, refuse_foreign
+from backend.registry.changes import Author, Decision, author_of, refuse_foreign
 from backend.registry.deployment import check_source, deploy, production_file
 from backend.registry.outbox import publish
 from backend.registry.schema import reading
 from backend.registry.store import find
-from backend.registry.switch import Ground, Planned, change_stage, switch, was_done
+from backend.registry.switch import EVENTS, PROMOTED, Ground, Planned, change_stage, switch, was_done
 from backend.snapshot import ModelRow
 
 if TYPE_CHECKING:
@@ -171,8 +171,9 @@ async def apply_promote(paths: Paths, plan: Plan, store: StateStore) -> dict[str
         LockedError: the model or the production pointer has moved.
         UnverifiedError, NotFoundError: the file is not what was registered.
     """
-    author = Author(await store.operator(), store.own_operation())
-    done = await asyncio.to_thread(was_done, paths, author.operation)
+    author = await author_of(store)
+    event = EVENTS.get(str(plan.params["to"]), PROMOTED)
+    done = await asyncio.to_thread(was_done, paths, author, event, str(plan.params["model"]))
     if done is None:
         done = await asyncio.to_thread(_promote, paths, plan.params, author)
         crash_point("promote.committed")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from backend.errors import RefusedError
 from backend.paths import Paths
 from backend.plans import Change, Plan
-from backend.registry.changes import Author, Decision, refuse_foreign
+from backend.registry.changes import Decision, author_of, refuse_foreign
 from backend.registry.outbox import publish
 from backend.registry.promotion import ground_of
 from backend.registry.stages import TRANSITIONS
@@ -54,7 +54,7 @@ def _plan(paths: Paths, model: str, reason: str) -> Plan:
 
 async def apply_reject(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:
     """Carries out a plan of :func:`plan_reject`; the second time changes nothing."""
-    author = Author(await store.operator(), store.own_operation())
+    author = await author_of(store)
     params = plan.params
     model = Planned(str(params["model"]), str(params["sha256"]), str(params["stage"]))
     decision = Decision("reject", str(params["reason"]))

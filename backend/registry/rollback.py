@@ -17,13 +17,13 @@ from backend.paths import Paths
 from backend.plans import Change, Plan
 from backend.registry import pointers
 from backend.registry.archive import archive_place, put_away_archived
-from backend.registry.changes import Author, Decision
+from backend.registry.changes import Author, Decision, author_of
 from backend.registry.deployment import check_source, production_file
 from backend.registry.health import Health, rollback_targets
 from backend.registry.promotion import production_text, settle
 from backend.registry.schema import reading
 from backend.registry.store import find
-from backend.registry.switch import Ground, Planned, switch, was_done
+from backend.registry.switch import ROLLED_BACK, Ground, Planned, switch, was_done
 from backend.snapshot import ModelRow
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ async def apply_rollback(paths: Paths, plan: Plan, store: StateStore) -> dict[st
         LockedError: the model or the production pointer has moved.
         UnverifiedError, NotFoundError: the file is not what was registered.
     """
-    author = Author(await store.operator(), store.own_operation())
-    done = await asyncio.to_thread(was_done, paths, author.operation)
+    author = await author_of(store)
+    done = await asyncio.to_thread(was_done, paths, author, ROLLED_BACK, str(plan.params["model"]))
     if done is None:
         done = await asyncio.to_thread(_roll_back, paths, plan.params, author)
         crash_point("rollback.committed")

@@ -21,6 +21,7 @@ EVENTS = {
     "staging": "MODEL_STAGED", "rejected": "MODEL_REJECTED", "archived": "MODEL_ARCHIVED",
     "development": "MODEL_RESTORED",
 }  # fmt: skip
+PROMOTED, ROLLED_BACK = "MODEL_PROMOTED", "MODEL_ROLLED_BACK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,14 @@ class Ground:
     revision: int
 
 
-def was_done(paths: Paths, operation: str) -> dict[str, Any] | None:
-    """What an operation did to the registry in an earlier run, or None."""
+def was_done(paths: Paths, author: Author, event: str, label: str) -> dict[str, Any] | None:
+    """What an operation did to a model in an earlier run, or None.
+
+    Raises:
+        RefusedError: it did something else.
+    """
     with reading(paths.registry_db) as db:
-        return None if db is None else recorded(db, operation)
+        return None if db is None else recorded(db, author.operation, event, label)
 
 
 def change_stage(
@@ -60,7 +65,7 @@ def change_stage(
         RefusedError: it is the production model of its config; only another one can take its place.
     """
     with writing(paths.registry_db) as db:
-        done = recorded(db, author.operation)
+        done = recorded(db, author.operation, EVENTS[after], model.label)
         if done is not None:
             return done
         row = row_of(db, model.label)
@@ -90,8 +95,9 @@ def switch(
         LockedError: the pointer or the model has moved since the plan was made.
         RefusedError: it is in production already.
     """
+    event = ROLLED_BACK if decision.action == "rollback" else PROMOTED
     with writing(paths.registry_db) as db:
-        done = recorded(db, author.operation)
+        done = recorded(db, author.operation, event, model.label)
         if done is not None:
             return done
         pointer = pointers.Pointer(ground.config, ground.label, revision=ground.revision)
@@ -107,7 +113,6 @@ def switch(
         for other in others:
             set_stage(db, other, "archived", left, author)
         set_stage(db, row, "production", decision.reason, author)
-        event = "MODEL_ROLLED_BACK" if decision.action == "rollback" else "MODEL_PROMOTED"
         payload = {"path": row.path, "revision": moved.revision, "previous": moved.previous, "replaced": ground.label}
         return record(db, row, "production", decision, author, event, payload)
 

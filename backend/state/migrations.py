@@ -200,4 +200,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             at REAL NOT NULL)""",
         "ALTER TABLE transfers ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'",  # JSON, the budget in force
     ),
+    (
+        "ALTER TABLE operations ADD COLUMN lasting TEXT",  # names it in registry.db, which outlives this file
+        "UPDATE operations SET lasting = id",  # what was begun under its id is known there by that
+    ),
 )

@@ -95,9 +95,13 @@ class StateStore:
                 return str(row["id"])
             name = f"o{await db.next_number('operation')}"
             await db.run(
-                "INSERT INTO operations (id, key, action, title, plan, by, created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (name, key, plan.action, plan.title, json.dumps(plan.to_json()), by or who(), time.time()),
-            )
+                "INSERT INTO operations (id, key, lasting, action, title, plan, by, created_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    name, key, f"{name}-{uuid.uuid4().hex[:12]}", plan.action, plan.title, json.dumps(plan.to_json()),
+                    by or who(), time.time(),
+                ),
+            )  # fmt: skip
         return name
 
     async def operation(self, name: str) -> OperationRow | None:
@@ -185,6 +189,16 @@ class StateStore:
         """The id of the operation that this store is bound to."""
         assert self.operation_id is not None, "steps belong to an operation"
         return self.operation_id
+
+    async def lasting_operation(self) -> str:
+        """What the operation that this store is bound to is called in ``registry.db``.
+
+        That outlives this database: where a new one or a backup takes its place, ids are given a second time.
+        """
+        async with self.database.read() as db:
+            row = await db.one("SELECT lasting FROM operations WHERE id = ?", (self.own_operation(),))
+        assert row is not None
+        return str(row["lasting"])
 
     # events
 

@@ -72,7 +72,7 @@ def test_the_same_operation_again_changes_nothing(paths: Paths, make_model: Make
     row, by = stage(paths, make_model()), author("o-same")
     on = ground(paths)
     first = put(paths, row, on=on, by=by)
-    assert put(paths, row, on=on, by=by) == first == was_done(paths, "o-same")
+    assert put(paths, row, on=on, by=by) == first == was_done(paths, by, "MODEL_PROMOTED", row.label)
     assert ground(paths).revision == 1
 
 
