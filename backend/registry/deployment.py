@@ -13,12 +13,12 @@ from typing import Any
 
 from backend.atomic import write_json
 from backend.crash import crash_point
-from backend.errors import NotFoundError, UnverifiedError
+from backend.errors import NotFoundError, RingRiftError, UnverifiedError, resource_error
 from backend.paths import Paths
 from backend.registry import pointers
 from backend.registry.changes import row_of
 from backend.registry.files import full_path, place
-from backend.registry.hashing import sha256_file, sidecar_path
+from backend.registry.hashing import read_sidecar, sha256_file, sidecar_path
 from backend.registry.schema import reading
 from backend.snapshot import ModelRow
 
@@ -80,31 +80,26 @@ def check_source(paths: Paths, row: ModelRow) -> Path:
     return path
 
 
-def deploy(paths: Paths) -> dict[str, str]:
-    """Makes ``models_essential/`` agree with the pointers; returns what it could not place, by name with the reason.
+def deploy(paths: Paths) -> dict[str, RingRiftError]:
+    """Makes ``models_essential/`` agree with the pointers; returns what it could not place, by name with the error.
 
-    A missing previous model is told and not an error: the production model must get there all the same.
+    One file that cannot be placed keeps no other from its place.
 
     Raises:
-        NotFoundError, UnverifiedError: a production model cannot be placed.
-        ResourceError: the disk is full.
+        ResourceError: the manifest cannot be written.
     """
     with _ONE_AT_A_TIME:  # what was read of the pointers must not be older than what lies there
         manifest: dict[str, Any] = {}
-        missing: dict[str, str] = {}
+        failed: dict[str, RingRiftError] = {}
         keep = {MANIFEST}
         for pointer, files in wanted(paths):
             entry: dict[str, Any] = {"revision": pointer.revision}
             for one in files:
                 target = paths.essential / one.name
                 try:
-                    if not (target.is_file() and sha256_file(target) == one.model.sha256):
-                        place(check_source(paths, one.model), target, one.model.sha256)
-                        crash_point("deploy.placed")
-                except (NotFoundError, UnverifiedError) as error:
-                    if one.role == "production":
-                        raise
-                    missing[one.name] = error.line()
+                    _put(paths, one, target)
+                except RingRiftError as error:
+                    failed[one.name] = error
                     continue
                 keep |= {one.name, sidecar_path(target).name}
                 entry[one.role] = {
@@ -115,7 +110,32 @@ def deploy(paths: Paths) -> dict[str, str]:
             write_json(paths.essential / MANIFEST, {"schema": 1, "configs": manifest})
             crash_point("deploy.manifest")
             _tidy(paths, keep)
-        return missing
+        return failed
+
+
+def _put(paths: Paths, one: Essential, target: Path) -> None:
+    """Places a file unless it is there, with its checksum.
+
+    Raises:
+        NotFoundError, UnverifiedError: the registered file is missing or another one.
+        ResourceError: the disk is full, or nothing may be written there.
+    """
+    try:
+        if not _is_placed(target, one.model.sha256):
+            place(check_source(paths, one.model), target, one.model.sha256)
+            crash_point("deploy.placed")
+    except OSError as error:
+        told = resource_error(error, str(error.filename or target))
+        if told is None:
+            raise
+        raise told from error
+
+
+def _is_placed(target: Path, sha256: str) -> bool:
+    try:
+        return target.is_file() and read_sidecar(target) == sha256 == sha256_file(target)
+    except UnverifiedError:  # the checksum beside it is none
+        return False
 
 
 def _tidy(paths: Paths, keep: set[str]) -> None:

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from backend.atomic import atomic_file, fsync_dir
+from backend.crash import crash_point
 from backend.errors import UnverifiedError
 from backend.paths import Paths
 from backend.registry.hashing import sha256_file, sidecar_path, write_sidecar
@@ -67,6 +68,7 @@ def place(source: Path, target: Path, sha256: str) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             _copy(source, target)
+        crash_point("place.renamed")
         if sha256_file(target) != sha256:
             target.unlink()
             raise UnverifiedError("the checkpoint changed while it was registered", where=str(source), hint="try again")

@@ -197,14 +197,27 @@ def _promote(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, 
 
 
 async def settle(paths: Paths, store: StateStore, done: dict[str, Any], *, stage: str) -> dict[str, Any]:
-    """What follows a committed change: the files of production, then the event."""
-    result = dict(done)
-    if stage == "production":
-        missing = await asyncio.to_thread(deploy, paths)
-        result |= {"deployed": f"models_essential/{production_file(str(done['config']))}"}
-        result |= {"missing": missing} if missing else {}
+    """What follows a committed change: the files of production, then the events.
+
+    A file of production that could not be placed is told by the event ``DEPLOYMENT_FAILED``.
+
+    Raises:
+        NotFoundError, UnverifiedError, ResourceError: it is the file of the config that was changed.
+    """
+    if stage != "production":
+        await publish(paths, store)
+        return dict(done)
+    failed = await asyncio.to_thread(deploy, paths)
+    for name, error in failed.items():
+        if name.startswith("canonical_"):
+            key = f"DEPLOYMENT_FAILED {await store.lasting_operation()} {name}"
+            await store.add_event("DEPLOYMENT_FAILED", f"models_essential/{name}", {"reason": error.line()}, key=key)
     await publish(paths, store)
-    return result
+    own = production_file(str(done["config"]))
+    if own in failed:
+        raise failed[own]
+    missing = {name: error.line() for name, error in failed.items()}
+    return done | {"deployed": f"models_essential/{own}"} | ({"missing": missing} if missing else {})
 
 
 async def guard_production(paths: Paths, store: StateStore, config: str) -> str:

@@ -32,11 +32,11 @@ from tests.registry.conftest import Make
 
 CONFIG = "hex8_2p"
 PATIENCE_S = 60.0
-SETTLE = ("deploy.placed", "deploy.manifest", "outbox.published", "outbox.marked")
+SETTLE = ("place.renamed", "deploy.placed", "deploy.manifest", "outbox.published", "outbox.marked")
 PROMOTE = ("promote.judged", "promote.committed", *SETTLE)
 ROLLBACK = (
-    "rollback.committed", "deploy.manifest", "outbox.published", "outbox.marked", "archive.manifest", "rollback.moved",
-    "rollback.archived",
+    "rollback.committed", "place.renamed", "deploy.manifest", "outbox.published", "outbox.marked", "archive.manifest",
+    "rollback.moved", "rollback.archived",
 )  # fmt: skip
 ARCHIVE = ("archive.manifest", "archive.moved", "archive.committed", "outbox.published", "outbox.marked")
 
