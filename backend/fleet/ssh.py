@@ -276,8 +276,7 @@ class SshPool:
 
     def latency_ms(self, host: Host) -> float | None:
         """The kernel's smoothed round trip time of the open connection; None when there is none, or it is tunnelled."""
-        link = self._links.get(host.name)
-        about = link.connection.get_extra_info("socket") if link and link.connection else None
+        about = self._socket(host)
         if about is None or not hasattr(socket, "TCP_INFO"):
             return None
         try:
@@ -288,9 +287,19 @@ class SshPool:
 
     def own_address(self, host: Host) -> str | None:
         """This machine's address on the open connection; None when there is none, or it leads through another host."""
-        link = self._links.get(host.name)
-        about = link.connection.get_extra_info("socket") if link and link.connection else None
+        about = self._socket(host)
         return None if about is None else str(about.getsockname()[0])
+
+    def peer_address(self, host: Host) -> str | None:
+        """The host's address on the open connection; None when there is none, or it leads through another host."""
+        about = self._socket(host)
+        with suppress(OSError):  # it broke this moment
+            return None if about is None else str(about.getpeername()[0])
+        return None
+
+    def _socket(self, host: Host) -> Any:
+        link = self._links.get(host.name)
+        return link.connection.get_extra_info("socket") if link and link.connection else None
 
     async def forward_back(self, host: Host, port: int) -> Forward:
         """Lets the host reach ``port`` of this machine's loopback, by a port of its own loopback.

@@ -6,12 +6,13 @@ the standard library. Every line in and out is JSON; the ones out begin with ``R
 print before them.
 
 First line in: ``{"do": "start", "name", "folder", "leaf", "size", "torrent", "listen", "seed", "seats", "lease",
-"lease_s", "tls": {"cert", "key", "dh"} or null, "up", "down"}``. Then ``peers`` (who to dial: a list of [address,
-port]), ``limits`` (``up``, ``down``, bytes a second, 0 for none; ``each``, ``up`` of every port of a seed), ``ban``
-(``address``), ``beat`` (nothing but a sign of life) and ``stop``. Out: ``ready`` (the ports), ``stats`` each second (a
-seed twice), ``finished`` when everything is hashed and flushed, ``banned``, ``disk``, and ``failed`` with a reason
-before it ends. ``{"do": "end", "folder"}`` as the first line ends a peer that another head has left in that folder, and
-does nothing else.
+"lease_s", "tls": {"cert", "key", "dh"} or null, "up", "down"}``; ``listen`` are addresses. Then ``peers`` (who to dial:
+a list of [address, port]), ``limits`` (``up``, ``down``, bytes a second, 0 for none; ``each``, ``up`` of every port of
+a seed), ``listen`` (``addresses``, those before among them), ``ban`` (``address``), ``beat`` (nothing but a sign of
+life) and ``stop``. Out: ``ready`` (the ports by address), ``stats`` each second (a seed twice), ``finished`` when
+everything is hashed and flushed, ``banned``, ``disk``, and ``failed`` with a reason before it ends.
+``{"do": "end", "folder"}`` as the first line ends a peer that another head has left in that folder, and does nothing
+else.
 
 It lives by a lease: the file ``lease`` must be there and no older than ``lease_s``; without such a file every command
 renews the lease, which counts from the moment when standard input has ended. When it is over the peer stops listening
@@ -179,12 +180,12 @@ class Seat:
         mask = lt.alert_category.error | lt.alert_category.status | lt.alert_category.storage
         if not order["seed"]:
             mask |= lt.alert_category.peer  # who was banned for bad bytes
-        where = f"{order['listen']}:0" + ("s" if self.tls else "")
+        where = self.interfaces(order["listen"])
         settings: dict[str, Any] = {"listen_interfaces": where, "alert_mask": mask, "user_agent": order["name"]}
         if order["seed"]:
             settings |= {"connection_speed": 0, "torrent_connect_boost": 0}  # it is dialled, and dials nobody
-        if order["listen"] != ANYWHERE:
-            settings["outgoing_interfaces"] = order["listen"]
+        elif order["listen"] != [ANYWHERE]:
+            settings["outgoing_interfaces"] = order["listen"][0]
         self.session = lt.session(SETTINGS | settings)
         everyone = lt.ip_filter()  # limits do not apply to private addresses unless these are in the global class
         everyone.add_rule("0.0.0.0", "255.255.255.255", 1 << lt.session.global_peer_class_id)
@@ -193,6 +194,14 @@ class Seat:
         self.wanted: set[tuple[str, int]] = set()
         self.handle: Any = None
         self.checked = False
+        self.ports: dict[str, int] = {}  # each address has its own
+
+    def interfaces(self, addresses: list[str]) -> str:
+        return ",".join(f"{address}:0" + ("s" if self.tls else "") for address in addresses)
+
+    def listen(self, addresses: list[str]) -> None:
+        """Listens at these addresses; ports that are open already stay as they are."""
+        self.session.apply_settings({"listen_interfaces": self.interfaces(addresses)})
 
     def limit(self, up: int, down: int) -> None:
         self.session.apply_settings({"upload_rate_limit": int(up), "download_rate_limit": int(down)})
@@ -219,8 +228,11 @@ class Seat:
         if self.tls:
             self.handle.set_ssl_certificate_buffer(self.tls["cert"], self.tls["key"], self.tls["dh"])
 
-    def port(self) -> int:
-        return int(self.session.ssl_listen_port() if self.tls else self.session.listen_port())
+    def port(self, address: str) -> int:
+        """0 while it does not listen there."""
+        if address == ANYWHERE:  # which one does not matter: nobody dials it
+            return int(self.session.ssl_listen_port() if self.tls else self.session.listen_port())
+        return self.ports.get(address, 0)
 
     def redial(self) -> list[tuple[str, int]]:
         """Dials who is wanted and not there; returns these."""
@@ -257,9 +269,10 @@ class Peer:
         self.source = _identity(order) if order["seed"] else None
         seats = int(order.get("seats", 0)) if order["seed"] else 0
         shares: list[tuple[int, int] | None] = [(k, seats) for k in range(seats)]
-        self.alone = order["listen"] != ANYWHERE and not is_ours(order["listen"])
+        self.alone = not order["seed"] and not all(map(is_ours, order["listen"]))
         if self.alone:
-            order["listen"] = ANYWHERE
+            order["listen"] = [ANYWHERE]
+        self.ready: list[str] = []  # addresses that the head was told of
         self.seats = [Seat(lt, order, share) for share in [*shares, None]]
 
     @property
@@ -312,6 +325,10 @@ class Peer:
             each = order.get("each") or [order.get("up", 0)] * len(self.seats)
             for seat, up in zip(self.seats, each, strict=False):
                 seat.limit(up, order.get("down", 0))
+        elif what == "listen":
+            self.order["listen"] = order["addresses"]
+            for seat in self.seats:
+                seat.listen(order["addresses"])
         elif what == "ban":
             self.banned.add(order["address"])
             for seat in self.seats:
@@ -333,12 +350,13 @@ class Peer:
     def on_alert(self, seat: Seat, kind: str, alert: Any) -> None:
         if kind == "listen_failed_alert":
             self.fail("port_in_use", str(alert.message()))
+        elif kind == "listen_succeeded_alert":
+            if alert.socket_type in (self.lt.socket_type_t.tcp, self.lt.socket_type_t.tcp_ssl):
+                seat.ports[str(alert.address)] = int(alert.port)
+                self.tell_ports()
         elif kind == "torrent_checked_alert":
-            first = not seat.checked
             seat.checked = True
-            if first and all(one.checked for one in self.seats):
-                ports = [one.port() for one in self.seats]
-                say({"ev": "ready", "ports": ports, "alone": self.alone, "pid": os.getpid()})
+            self.tell_ports()
             seat.redial()
         elif kind == "torrent_finished_alert" and not self.order["seed"]:
             seat.handle.flush_cache()
@@ -355,6 +373,16 @@ class Peer:
         elif kind in ("file_error_alert", "torrent_error_alert") and str(alert.message()) != self.trouble:
             self.trouble = str(alert.message())
             say({"ev": "disk", "message": self.trouble})
+
+    def tell_ports(self) -> None:
+        """Once everything is there; again when it listens at more addresses."""
+        wanted = self.order["listen"]
+        if wanted == self.ready or not all(seat.checked for seat in self.seats):
+            return
+        ports = {address: [seat.port(address) for seat in self.seats] for address in wanted}
+        if all(all(found) for found in ports.values()):
+            self.ready = wanted
+            say({"ev": "ready", "ports": ports, "alone": self.alone, "pid": os.getpid()})
 
     def lease_is_over(self) -> bool:
         if not self.order.get("lease"):

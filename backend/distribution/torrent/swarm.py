@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from backend.distribution.reasons import Failure, Reason
+from backend.distribution.torrent.addresses import Reached, find_ends
 from backend.distribution.torrent.channel import Channel, Child, Opener, end_left, here
 from backend.distribution.torrent.graph import Graph, Member, count_seats, draw
 from backend.distribution.torrent.make import Torrent, make_torrent
@@ -39,6 +39,7 @@ from backend.fleet.hosts import Host
 from backend.fleet.transfers import python_of
 
 HEAD = "head"
+LOOPBACK = "127.0.0.1"
 TICK_S = 0.5
 BEAT_S = 20.0
 SEEDER_LEASE_S = 60.0
@@ -58,7 +59,8 @@ class Place:
     """A host's part: where it is, how its peer is doing, what it has been told."""
 
     target: Target
-    address: str
+    address: str = ""
+    head: str = ""  # the head's address, seen from there
     channel: Channel | None = None
     port: int = 0
     alone: bool = False
@@ -83,16 +85,18 @@ class Swarm:
 
     Args:
         opener: gives the way to start a command on a host.
+        reached: tells the address that the SSH connection to a host leads to.
         tls: peers must show a certificate of this swarm's own authority.
         seeder: words before the command of the head's own peer, for tests.
     """
 
     def __init__(
-        self, group: Group, opener: Callable[[Host], Opener], *, tls: bool = True, seeder: Sequence[str] = (),
+        self, group: Group, opener: Callable[[Host], Opener], *, reached: Reached = lambda host: None, tls: bool = True,
+        seeder: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.changed = asyncio.Event()
         self.group, self.payload = group, group.payload
-        self._opener, self._tls, self._seeder_words = opener, tls, tuple(seeder)
+        self._opener, self._reached, self._tls, self._seeder_words = opener, reached, tls, tuple(seeder)
         self._authority = Authority() if tls else None
         self._torrent: Torrent | None = None
         self._places: dict[str, Place] = {}
@@ -103,7 +107,8 @@ class Swarm:
         self._budget = group.budget
         self._seeder: Channel | None = None
         self._seats = 0
-        self._ports: list[int] = []
+        self._ports: dict[str, list[int]] = {}  # of the head's seats, by its address
+        self._listening: set[str] = set()
         self._given: list[int] = []
         self._given_before = 0
         self._had = 0
@@ -146,8 +151,9 @@ class Swarm:
         for target in targets:
             self._ended.pop(target.name, None)
             self._take(target)
-            if self._ports:
-                self._bring_up(self._places[target.name])
+        if self._torrent is not None:  # else they are brought up with the others
+            await self._bring_up([self._places[target.name] for target in targets])
+            self._listen()
         self._dirty.set()
 
     async def limit(self, budget: Budget) -> None:
@@ -175,10 +181,7 @@ class Swarm:
     # Hosts
 
     def _take(self, target: Target) -> None:
-        settings = target.host.settings
-        address = settings.get("peer_address") or settings.get("tailscale_ip") or settings.get("ssh_host")
-        place = Place(target, str(address or target.host.name).rpartition("@")[2])
-        place.alone = bool(settings.get("nat_blocked"))
+        place = Place(target, alone=bool(target.host.settings.get("nat_blocked")))
         place.observation = Observation(target.name, have=_have(self.payload, target.good))
         self._had += place.observation.have
         self._places[target.name] = place
@@ -201,11 +204,21 @@ class Swarm:
                 opener = self._opener(place.target.host)
                 await end_left(opener, _python(place.target), place.target.folder)
 
-    def _bring_up(self, place: Place) -> None:
-        assert self._torrent is not None
+    async def _bring_up(self, places: Sequence[Place]) -> None:
+        found = await asyncio.gather(*(find_ends(place.target.host, self._reached) for place in places))
+        for place, ends in zip(places, found, strict=True):
+            if self._places.get(place.target.name) is not place:
+                continue  # it left meanwhile
+            if isinstance(ends, Failure):
+                self._fail(place.target.name, ends)
+            else:
+                place.address, place.head = ends.host, ends.head
+                self._start(place)
+
+    def _start(self, place: Place) -> None:
         target = place.target
         order = self._order(target.name) | {
-            "folder": target.folder, "leaf": DATA, "listen": place.address, "seed": False, "lease": target.lease,
+            "folder": target.folder, "leaf": DATA, "listen": [place.address], "seed": False, "lease": target.lease,
             "lease_s": LEASE_S, **_limits(self._budget, target.name),
         }  # fmt: skip
         opener = self._opener(target.host)
@@ -256,22 +269,28 @@ class Swarm:
         self._torrent = await make_torrent(self.payload.path, self.payload.sha256, authority=pem)
         self._seats = count_seats(self._members())
         self._pace = Pace(self.payload.size // max(1, self._seats))
-        for place in self._places.values():
-            self._bring_up(place)
-        await self._seed()
+        await self._bring_up(list(self._places.values()))
+        self._seed()
 
-    async def _seed(self) -> None:
+    def _seed(self) -> None:
         """Starts the head's own peer."""
         path = self.payload.path.resolve()
-        listen = await asyncio.to_thread(_own_address, [place.address for place in self._places.values()])
+        self._listening = {place.head for place in self._places.values() if place.head} or {LOOPBACK}
         order = self._order(HEAD) | {
-            "folder": str(path.parent), "leaf": path.name, "listen": listen, "seed": True, "seats": self._seats,
+            "folder": str(path.parent), "leaf": path.name, "listen": sorted(self._listening), "seed": True,
+            "seats": self._seats,
             "lease": None, "lease_s": SEEDER_LEASE_S,
             "up": int((self._budget.head_up or 0) / (self._seats + 1)),
         }  # fmt: skip
-        self._ports, self._given, self._limits = [], [], []
+        self._ports, self._given, self._limits = {}, [], []
         self._seeder = Channel(HEAD, Child.open, [*self._seeder_words, *here()], order, self._hear_seeder)
-        self._head_address = listen
+
+    def _listen(self) -> None:
+        """Has the head listen where hosts that came later look for it, too."""
+        wanted = {place.head for place in self._places.values() if place.head}
+        if self._seeder and not wanted <= self._listening:
+            self._listening |= wanted
+            self._seeder.send("listen", addresses=sorted(self._listening))
 
     def _pace_seats(self, now: float) -> None:
         """Tells the head's ports how fast each may give; together they keep to its budget."""
@@ -325,13 +344,14 @@ class Swarm:
             return
         graph = self._graph = draw(self._members(), self._seats, self._shared)
         for name, place in self._places.items():
-            if not place.port or place.channel is None or place.observation.failure is not None:
+            ports = self._ports.get(place.head)
+            if not ports or not place.port or place.channel is None or place.observation.failure is not None:
                 continue
-            heads = [self._ports[seat] for seat in graph.seats_of(name) if seat < len(self._ports) - 1]
+            heads = [ports[seat] for seat in graph.seats_of(name) if seat < len(ports) - 1]
             if name in graph.whole:
-                heads.append(self._ports[-1])
+                heads.append(ports[-1])
             up = [self._places[one] for one in graph.dials.get(name, ())]
-            wanted = [[self._head_address, port] for port in heads]
+            wanted = [[place.head, port] for port in heads]
             wanted += [[one.address, one.port] for one in up if one.port and not one.banned]
             if wanted != place.told:
                 self.giving_since = self.giving_since or now
@@ -348,7 +368,8 @@ class Swarm:
             return
         now, what = time.monotonic(), event["ev"]
         if what == "ready":
-            place.port, place.alone = int(event["ports"][-1]), place.alone or bool(event["alone"])
+            ((*_, port),) = event["ports"].values()
+            place.port, place.alone = int(port), place.alone or bool(event["alone"])
             for address in self._banned_addresses:
                 channel.send("ban", address=address)
             self._dirty.set()
@@ -368,7 +389,7 @@ class Swarm:
             place.port = 0
             if channel.crashed and not place.again and not place.observation.ended:
                 place.again, place.told = True, None
-                self._bring_up(place)
+                self._start(place)
             elif not place.observation.ended:
                 self._fail(channel.name, event["failure"] or Failure(Reason.ENGINE, "the peer ended"))
             self._dirty.set()
@@ -402,7 +423,7 @@ class Swarm:
             return
         what = event["ev"]
         if what == "ready":
-            self._ports = [int(port) for port in event["ports"]]
+            self._ports = {str(at): [int(port) for port in ports] for at, ports in event["ports"].items()}
             for address in self._banned_addresses:
                 channel.send("ban", address=address)
             self._dirty.set()
@@ -413,7 +434,7 @@ class Swarm:
             self._head_use = HeadUse(self._given_before + int(event["sent"]), float(event["up"]))
         elif what == "ended":
             failure = event["failure"] or Failure(Reason.ENGINE, "the seeder ended")
-            self._given_before, self._ports = self._head_use.sent, []
+            self._given_before, self._ports = self._head_use.sent, {}
             for place in self._places.values():
                 place.told = None if place.told is None else []
             if failure.reason is Reason.SOURCE_CHANGED or self._restarts >= SEEDER_TRIES:
@@ -424,12 +445,11 @@ class Swarm:
 
     _restarts = 0
     _restarting: asyncio.Task[None] | None = None
-    _head_address = ""
 
     async def _seed_again(self) -> None:
         await asyncio.sleep(SEEDER_PAUSE_S)
         if not self._closed:
-            await self._seed()
+            self._seed()
 
     # Trouble
 
@@ -461,7 +481,7 @@ class Swarm:
     def _ban(self, address: str) -> None:
         """A peer there has sent bytes whose hash is wrong: nobody talks to it any more."""
         self._banned_addresses.add(address)
-        if address == self._head_address:
+        if address in self._listening:
             self._fail_all(Failure(Reason.SOURCE_CHANGED, "the head gave bytes that do not fit the hashes"))
             return
         for channel in self._channels():
@@ -496,13 +516,3 @@ def _joined(peers: Sequence[Peer]) -> tuple[Peer, ...]:
             one.name, was.down + one.down, was.up + one.up, was.received + one.received, was.sent + one.sent
         )
     return tuple(found[name] for name in sorted(found))
-
-
-def _own_address(addresses: Sequence[str]) -> str:
-    """The address of this machine from which it reaches the hosts; all of its addresses if there are several."""
-    found = set()
-    for address in addresses:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
-            probe.connect((address, 9))  # sends nothing: the kernel looks up the route
-            found.add(str(probe.getsockname()[0]))
-    return found.pop() if len(found) == 1 else "0.0.0.0"

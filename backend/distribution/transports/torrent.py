@@ -55,4 +55,4 @@ class TorrentTransport:
 
             return open_on
 
-        return TorrentDelivery(group, opener, tls=self.tls)
+        return TorrentDelivery(group, opener, reached=means.pool.peer_address, tls=self.tls)

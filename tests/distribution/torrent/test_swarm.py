@@ -7,6 +7,7 @@ import base64
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from backend.distribution.torrent.make import make_torrent
 from backend.distribution.torrent.swarm import Swarm
 from backend.distribution.torrent.tls import Authority, Identity
 from backend.distribution.transports.base import Budget
+from backend.fleet.hosts import Host
 from tests.distribution.torrent.crew import Crew, all_complete, until
 
 SLOWLY = Budget(head_up=2_000_000.0)
@@ -36,6 +38,16 @@ async def some_way(swarm: Swarm, name: str, least: int = 1) -> None:
     """Until a host has some of the file, but not all."""
     await until(lambda: least <= swarm.observe()[name].have, swarm)
     assert not swarm.observe()[name].ended
+
+
+def own_address() -> str:
+    """One of this machine that is not of its loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has loopback addresses only")
+        return str(probe.getsockname()[0])
 
 
 def is_alive(pid: int) -> bool:
@@ -89,6 +101,37 @@ async def test_one_host_alone_gets_it_from_the_head(tmp_path: Path) -> None:
     await until(all_complete(swarm), swarm)
     await swarm.close()
     assert crew.has_all("h1")
+
+
+async def test_a_host_with_a_name_is_found_and_one_that_nobody_knows_says_so(tmp_path: Path) -> None:
+    crew = Crew(tmp_path, 3, 1_000_000)
+    named = replace(crew.targets[1], host=Host("h2", {"peer_address": "localhost", "python_path": sys.executable}))
+    lost = replace(crew.targets[2], host=Host("h3", {"ssh_host": "nobody.invalid", "python_path": sys.executable}))
+    swarm = crew.swarm(tls=True, targets=[crew.targets[0], named, lost])
+    await until(all_complete(swarm, "h1", "h2"), swarm)
+    failure = swarm.observe()["h3"].failure
+    assert failure is not None and failure.reason is Reason.NO_ROUTE
+    assert "nobody.invalid" in failure.what and "peer_address" in failure.hint
+    await swarm.close()
+    assert crew.has_all("h1") and crew.has_all("h2")
+
+
+async def test_each_host_finds_the_head_at_the_address_by_which_it_is_reached(tmp_path: Path) -> None:
+    """The head has two addresses; the second is wanted when the swarm runs already."""
+    other = own_address()
+    crew = Crew(tmp_path, 2)
+    late = replace(crew.targets[1], host=Host("h2", {"peer_address": other, "python_path": sys.executable}))
+    swarm = crew.swarm(tls=True, budget=SLOWLY, targets=crew.targets[:1])
+    await some_way(swarm, "h1", 200_000)
+    await swarm.join([late])
+    await until(all_complete(swarm), swarm)
+    assert any(peer.name == "head" and peer.received for peer in swarm.observe()["h2"].peers)
+    await swarm.close()
+    both = crew.swarm(tls=True, targets=[replace(crew.target(3), position=1), replace(late, position=2)])
+    crew.data("h2").unlink()
+    await until(all_complete(both), both)
+    assert all(any(peer.name == "head" for peer in one.peers) for one in both.observe().values())
+    await both.close()
 
 
 async def test_a_finished_file_has_no_writer(tmp_path: Path) -> None:
@@ -161,7 +204,7 @@ async def test_a_peer_without_a_certificate_of_the_transfer_gets_nothing(tmp_pat
         return Channel(name, Child.open, [sys.executable], order, hear)
 
     seed = start("head", authority.issue(torrent.name), folder=str(tmp_path), leaf=crew.source.name,
-                 listen="127.0.0.1", seed=True)  # fmt: skip
+                 listen=["127.0.0.1"], seed=True)  # fmt: skip
     channels = [seed]
     identities = {
         "h1": other.issue(torrent.name),  # of another authority
@@ -170,14 +213,14 @@ async def test_a_peer_without_a_certificate_of_the_transfer_gets_nothing(tmp_pat
     }
     for n, (name, identity) in enumerate(identities.items(), 1):
         folder = str(tmp_path / name)
-        channels.append(start(name, identity, folder=folder, leaf="data", listen=f"127.77.0.{n}", seed=False))
+        channels.append(start(name, identity, folder=folder, leaf="data", listen=[f"127.77.0.{n}"], seed=False))
     await until(lambda: len(ready) == 4)
     for channel in channels[1:3]:
-        channel.send("peers", peers=[["127.0.0.1", ready["head"]["ports"][0]]])
+        channel.send("peers", peers=[["127.0.0.1", ready["head"]["ports"]["127.0.0.1"][0]]])
     for name in ("h1", "h2"):  # they try again and again
         stats.pop(name, None)
         await until(lambda name=name: name in stats and stats[name]["absent"])  # type: ignore[misc]
-    channels[3].send("peers", peers=[["127.0.0.1", ready["head"]["ports"][0]]])
+    channels[3].send("peers", peers=[["127.0.0.1", ready["head"]["ports"]["127.0.0.1"][0]]])
     await until(lambda: "h3" in finished)
     for name in ("h1", "h2"):
         stats.pop(name)
