@@ -30,7 +30,7 @@ def make_payload(path: Path, kind: str | None = None) -> Payload:
 
     Raises:
         NotFoundError: there is no such file.
-        UnverifiedError: it changed while it was read.
+        UnverifiedError: it changed while it was read, or cannot be read.
     """
     try:
         with path.open("rb") as stream:
@@ -46,6 +46,10 @@ def make_payload(path: Path, kind: str | None = None) -> Payload:
             after = os.fstat(stream.fileno())
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise NotFoundError("no such file", where=str(path)) from None
+    except OSError as error:
+        raise UnverifiedError(
+            f"the file cannot be read: {error.strerror}", where=str(path), hint="mend that, then try again"
+        ) from error
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, read):
         raise UnverifiedError("the file changed while it was read", where=str(path), hint="wait until it is written")
     return Payload(path, read, whole.hexdigest(), kind or kind_of(path), size, tuple(pieces))

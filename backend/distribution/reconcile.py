@@ -186,7 +186,7 @@ def _hold(work: _Work) -> None:
             continue
         if state is State.FETCHED or (state is State.FETCHING and seen is not None and seen.complete):
             work.actions.append(Finish(row.host))
-        elif state in (State.FETCHING, State.PREFLIGHT):
+        elif state in (State.FETCHING, State.PREFLIGHT, State.VERIFYING):
             work.actions.append(Interrupt(row.host))
 
 
@@ -239,10 +239,12 @@ def _go_on(work: _Work) -> None:
                     work.actions.append(Prepare(row.host))
             case State.PREFLIGHT if about.ready_at is not None:
                 waiting.setdefault(row.delivery.transport, []).append(row)
-            case State.FETCHING:
-                _watch(work, row, about)
+            case State.FETCHING if about.seen is not None:
+                _watch(work, row, about.seen, about)
             case State.FETCHED:
                 work.actions.append(Finish(row.host))
+            case State.PREFLIGHT | State.FETCHING | State.VERIFYING:  # whatever was at it broke off without a word
+                work.actions.append(Interrupt(row.host))
     for name, rows in waiting.items():
         if name not in facts.many or _assembled(work, name, rows):
             work.actions.append(Begin(name, tuple(row.host for row in rows)))
@@ -274,10 +276,7 @@ def _assembled(work: _Work, name: str, rows: list[Placed]) -> bool:
     )
 
 
-def _watch(work: _Work, row: Placed, about: HostFacts) -> None:
-    seen = about.seen
-    if seen is None:
-        return
+def _watch(work: _Work, row: Placed, seen: Observation, about: HostFacts) -> None:
     if seen.complete:
         work.actions.append(Finish(row.host))
     elif seen.failure is not None:

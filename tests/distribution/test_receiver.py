@@ -24,6 +24,7 @@ from backend.distribution.manifest import make_payload, piece_size
 from backend.distribution.reasons import Reason
 from backend.distribution.receiving import ReceiverError
 from backend.distribution.transports.base import Payload
+from backend.errors import UnverifiedError
 from tests.distribution.conftest import OWNER, Cluster, some_bytes
 
 NAME = "models/canonical_hex8_2p.pth"
@@ -303,6 +304,12 @@ async def test_pieces_tell_what_an_engine_may_keep(make_cluster: MakeCluster) ->
     data[65536 + 5] ^= 1
     await put(cluster, payload, bytes(data[: 3 * 65536 + 9]))
     assert await cluster.receivers.pieces(cluster.hosts["n1"], payload) == bytes([1, 0, 1, 0, 0, 0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file whose disk answers with an error")
+def test_a_file_that_cannot_be_read_here_is_told_in_one_line() -> None:
+    with pytest.raises(UnverifiedError, match="cannot be read: Input/output error"):
+        make_payload(Path("/proc/self/mem"))
 
 
 def test_piece_sizes() -> None:

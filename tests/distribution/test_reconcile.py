@@ -47,12 +47,15 @@ def test_gpu_hosts_go_first_and_the_others_do_not_wait_for_ever() -> None:
 def test_a_swarm_begins_when_all_are_there_or_the_time_is_up_and_late_ones_join() -> None:
     made = transfer(placed("n1", State.PREFLIGHT), placed("n2", State.PREFLIGHT), placed("n3", State.BLOCKED))
     ready = HostFacts(ready_at=95.0)
-    assert reconcile(made, facts(hosts={"n1": ready, "n3": HostFacts(failed_at=99.0, failures=1)})) == []
-    now = facts(hosts={"n1": ready, "n2": ready, "n3": HostFacts(failed_at=99.0, failures=1)})
+    away = HostFacts(failed_at=99.0, failures=1)
+    assert reconcile(made, facts(hosts={"n1": ready, "n2": HostFacts(busy=True), "n3": away})) == []
+    now = facts(hosts={"n1": ready, "n2": ready, "n3": away})
     assert reconcile(made, now) == [todo.Begin("torrent", ("n1", "n2"))]
     late = facts(now=105.0, hosts={"n1": ready, "n2": HostFacts(busy=True), "n3": HostFacts(busy=True)})
     assert reconcile(made, late) == [todo.Begin("torrent", ("n1",))]
-    running = facts(hosts={"n1": ready, "n3": HostFacts(busy=True)}, open=frozenset({"torrent"}))
+    running = facts(
+        hosts={"n1": ready, "n2": HostFacts(busy=True), "n3": HostFacts(busy=True)}, open=frozenset({"torrent"})
+    )
     assert reconcile(made, running) == [todo.Begin("torrent", ("n1",))]
 
 
@@ -105,6 +108,15 @@ def test_what_an_engine_says_is_acted_on() -> None:
         assert reconcile(made, facts(hosts={"n1": HostFacts(busy=True, seen=seen)})) == []
 
 
+def test_what_broke_off_without_a_word_begins_anew() -> None:
+    for state in (State.PREFLIGHT, State.FETCHING, State.VERIFYING):
+        made = transfer(placed("n1", state))
+        assert reconcile(made, facts(hosts={"n1": HostFacts()})) == [todo.Interrupt("n1")]
+        assert reconcile(made, facts(hosts={"n1": HostFacts(busy=True)})) == []
+    made = transfer(placed("n1", State.VERIFYING), paused="look")
+    assert reconcile(made, facts()) == [todo.Interrupt("n1")]
+
+
 def test_many_that_fall_back_at_once_pause_the_transfer_until_somebody_has_looked() -> None:
     rows = [placed(f"n{n}", State.QUEUED, route=1, fell_at=990.0, why=Reason.NO_ROUTE) for n in range(1, 4)]
     others = [placed(f"n{n}", State.DONE) for n in range(4, 10)]
@@ -141,7 +153,8 @@ def test_cancelled_all_end_but_those_that_have_it() -> None:
 
 def test_hosts_give_to_others_as_long_as_somebody_needs_them() -> None:
     rows = (placed("n1", State.PUBLISHED), placed("n2", State.FETCHING))
-    assert reconcile(transfer(*rows), facts()) == []
+    under_way = facts(hosts={"n2": HostFacts(seen=Observation("n2", have=5), gained_at=100.0)})
+    assert reconcile(transfer(*rows), under_way) == []
     rows = (placed("n1", State.PUBLISHED), placed("n2", State.BLOCKED))
     waiting = facts(hosts={"n2": HostFacts(failures=3, failed_at=99.0)})
     assert reconcile(transfer(*rows), waiting) == [todo.Release(("n1",))]
