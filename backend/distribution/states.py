@@ -44,6 +44,8 @@ WORKING = frozenset({State.PREFLIGHT, State.FETCHING, State.FETCHED, State.VERIF
 
 TRIES = 2
 """Starts of one transport at one host before the next one has its turn."""
+_OF_BYTES = frozenset({Reason.CORRUPT, Reason.TRUNCATED})
+"""What proving can find that another transport may mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ class Delivery:
     Attributes:
         routes: transports that may be used, in order.
         route: index of the present one.
-        tries: how often the present one was started since it became the present one.
+        tries: how often the present one was started since it became the present one, or the host was asked to prove
+            bytes that were there already.
         failure: the last trouble; kept for show until the next success.
         receipt: SHA-256 that the receiver vouched for; empty before that.
         wanted: SHA-256 of the file.
@@ -175,8 +178,8 @@ def step(row: Delivery, event: Event) -> Delivery:
             return replace(row, state=State.FETCHING, tries=row.tries + 1, attempts=row.attempts + 1)
         case Arrived():
             return replace(row, state=State.FETCHED)
-        case Check():
-            return replace(row, state=State.VERIFYING)
+        case Check():  # counted here where no start was
+            return replace(row, state=State.VERIFYING, tries=row.tries + (row.state is State.PREFLIGHT))
         case Proved(sha256):
             if sha256 != row.wanted:
                 raise ImpossibleError("a receipt for other bytes")
@@ -193,7 +196,12 @@ def step(row: Delivery, event: Event) -> Delivery:
 
 def _after(row: Delivery, failure: Failure) -> Delivery:
     """What a failure leads to."""
+    started = row.state in (State.FETCHING, State.FETCHED, State.VERIFYING)
+    unproved = row.state is State.VERIFYING and failure.reason not in _OF_BYTES
     match failure.reason.course:
+        case Course.AGAIN if unproved or not started:  # no other transport would help
+            tries = row.tries + (not started)
+            return replace(row, state=State.QUEUED if tries <= TRIES else State.FAILED, tries=tries, failure=failure)
         case Course.AGAIN if row.tries < TRIES:
             return replace(row, state=State.QUEUED, failure=failure)
         case Course.AGAIN | Course.NEXT:
@@ -201,7 +209,7 @@ def _after(row: Delivery, failure: Failure) -> Delivery:
                 return replace(row, state=State.QUEUED, route=row.route + 1, tries=0, failure=failure)
             return replace(row, state=State.FAILED, failure=failure)
         case Course.WAIT:
-            return replace(row, state=State.BLOCKED, tries=max(0, row.tries - 1), failure=failure)
+            return replace(row, state=State.BLOCKED, tries=max(0, row.tries - started), failure=failure)
         case Course.STOP | Course.HALT:
             return replace(row, state=State.FAILED, failure=failure)
         case Course.NONE:

@@ -67,6 +67,32 @@ def test_what_each_reason_leads_to(reason: Reason) -> None:
     assert (row.state, row.transport) == expected[reason.course]
 
 
+@pytest.mark.parametrize("state", [State.VERIFYING, State.PREFLIGHT])
+def test_a_host_that_cannot_do_its_part_is_given_up_without_another_transport(state: State) -> None:
+    """Nothing is started meanwhile: the bytes are there, or the host does not even take them."""
+    row = step(fetching(), states.Arrived()) if state is State.VERIFYING else walk(NEW, states.Queue(), states.Ask())
+    trouble = states.Failed(Failure(Reason.ENGINE, "whoever read the file was killed"))
+    rounds = 0
+    while row.state is not State.FAILED:
+        if state is State.VERIFYING:
+            row = step(row, states.Check())
+        row = step(row, trouble)
+        rounds += 1
+        assert rounds < 50
+        if row.state is State.QUEUED:
+            row = step(row, states.Ask())
+    assert (rounds, row.transport) == (states.TRIES + 1, "torrent")
+
+
+def test_wrong_bytes_that_lie_there_whole_lead_through_all_transports_to_an_end() -> None:
+    row = walk(NEW, states.Queue())
+    ways = []
+    while row.state is State.QUEUED and len(ways) < 50:
+        ways.append(row.transport)
+        row = walk(row, states.Ask(), states.Check(), states.Failed(Failure(Reason.CORRUPT, "")))
+    assert row.state is State.FAILED and ways == [way for way in NEW.routes for _ in range(states.TRIES)]
+
+
 def test_waiting_for_a_host_does_not_use_up_a_try() -> None:
     blocked = step(fetching(), states.Failed(Failure(Reason.DISK_FULL, "")))
     assert blocked.tries == 0
@@ -97,6 +123,7 @@ def test_any_order_of_events_keeps_the_promises() -> None:
     reached = set()
     for _ in range(2000):
         row = NEW
+        last = (0, 0)
         for _ in range(40):
             event = random.choice(EVENTS)
             try:
@@ -109,6 +136,13 @@ def test_any_order_of_events_keeps_the_promises() -> None:
                 assert after.state is State.QUEUED, "a transport changes only while no engine runs"
             assert after.state is not State.FETCHING or after.transport
             assert after.attempts - row.attempts == isinstance(event, states.Start)
+            if after.state in {State.BLOCKED, *states.ENDED} or isinstance(event, states.Interrupted):
+                last = (0, 0)  # not held against anybody, or an end
+            elif event == states.Queue(afresh=True):
+                last = (0, 0)
+            elif isinstance(event, states.Failed) and event.failure.reason.course is Course.AGAIN:
+                assert (after.route, after.tries) > last, "no trouble is tried for ever"
+                last = (after.route, after.tries)
             row = after
             reached.add(row.state)
     assert reached == set(State) - {State.PLANNED}
