@@ -109,6 +109,8 @@ def _item_bytes(descr: Any) -> int:
     if isinstance(descr, list):
         total = 0
         for one in descr:
+            if not isinstance(one, tuple) or not 2 <= len(one) <= 3:
+                raise ValueError("no field")
             side = one[2] if len(one) > 2 else ()
             total += _item_bytes(one[1]) * math.prod(side if isinstance(side, tuple) else (side,))
         return total

@@ -339,6 +339,12 @@ def npy(array: np.ndarray[Any, Any], **changes: Any) -> bytes:
     return data
 
 
+def headed(descr: str) -> bytes:
+    """An array's file with this as the type of its elements."""
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': (3,)}}".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
 def verdict(path: Path, data: bytes, kind: str) -> dict[str, str]:
     path.write_bytes(data)
     with path.open("rb") as stream:
@@ -365,6 +371,9 @@ LIES = {
     "a header that is code": {"a.npy": b"\x93NUMPY\x01\x00\x10\x00__import__('os') "},
     "other numbers of samples": {"features.npy": npy(np.zeros((3, 2))), "values.npy": npy(np.zeros(4))},
     "a negative side": {"a.npy": npy(np.zeros(3)).replace(b"(3,), ", b"(-3,),")},
+    "a field without a type": {"a.npy": headed("[('a',)]")},
+    "a field that is nothing": {"a.npy": headed("[()]")},
+    "a field that is a list": {"a.npy": headed("[[]]")},
     "nothing": {},
 }
 
