@@ -150,7 +150,7 @@ class Slurm:
         self.start_controller()
         for name in NODES:
             self.start_node(name)
-        until(lambda: self.nodes_in("idle") == len(NODES), f"the nodes are idle\n{self.said()}")
+        self._until(lambda: self.nodes_in("idle") == len(NODES), "the nodes are idle")
 
     def _devices(self) -> None:
         lines = []
@@ -175,7 +175,13 @@ class Slurm:
             f"--pid-file={place}/pid", f"--log-file={place}/log", f"--seed-file={place}/seed", "--num-threads=2",
         ]  # fmt: skip
         self._run("munged", argv, user=who.pw_uid, group=who.pw_gid)
-        until(lambda: self._munge_works(), f"munge works\n{self.said()}")
+        self._until(lambda: self._munge_works(), "munge works")
+
+    def _until(self, condition: Callable[[], Any], what: str) -> None:
+        try:
+            until(condition, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.said()}") from None
 
     def _munge_works(self) -> bool:
         argv = ["munge", "-S", f"{self.folder}/munge/socket", "-n"]
@@ -183,7 +189,7 @@ class Slurm:
 
     def start_controller(self) -> None:
         self._run("slurmctld", ["slurmctld", "-D", "-f", str(self.conf)])
-        until(lambda: self.ask("scontrol", "ping").returncode == 0, f"the controller answers\n{self.said()}")
+        self._until(lambda: self.ask("scontrol", "ping").returncode == 0, "the controller answers")
 
     def start_node(self, name: str) -> None:
         self._run(f"slurmd {name}", ["slurmd", "-D", "-N", name, "-f", str(self.conf)])

@@ -5,8 +5,10 @@ Where there is none, :class:`OwnServer` plays the host with asyncssh's server: e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import secrets
 import signal
 import socket
 import subprocess
@@ -29,9 +31,12 @@ START_S = 20.0
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port where nobody listens, below those that connections get: none of them takes it before it is bound."""
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
