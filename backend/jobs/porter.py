@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
-from backend.errors import RingRiftError
+from backend.errors import RingRiftError, resource_error
 from backend.fleet.hosts import Host
 from backend.fleet.transfers import python_of
 from backend.jobs import staging
@@ -50,7 +51,7 @@ class Porter:
         self.spawn: Callable[..., asyncio.Task[Any]] = asyncio.create_task
         self.wake: Callable[[], None] = lambda: None
         self._busy: set[str] = set()
-        self._copying: dict[str, asyncio.Lock] = {}
+        self._copying: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # there while somebody holds it
         self._whole: set[str] = set()
         self._not_before: dict[str, float] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
@@ -131,7 +132,10 @@ class Porter:
 
     async def _later(self, name: str, attempt: Attempt, why: str) -> None:
         self._not_before[name] = asyncio.get_running_loop().time() + AGAIN_S
-        await rows.record_trouble(self.store, attempt, why)
+        try:
+            await rows.record_trouble(self.store, attempt, why)
+        except Exception:  # what cannot be stored now, on a full disk for one, is only said in the log
+            log.exception("%s: its trouble is not stored", name)
 
     def mirror(self, launcher: Launcher, keys: list[str], still: Collection[str] = ()) -> None:
         """Begins to bring what these attempts have logged since the last time, unless that is under way.
@@ -172,6 +176,9 @@ class Porter:
             except RingRiftError as error:
                 log.warning("%s: %s", name, error.line())
                 self._not_before[name] = asyncio.get_running_loop().time() + AGAIN_S
+            except Exception:  # a full disk for one; it must not end all that runs beside
+                log.exception("%s", name)
+                self._not_before[name] = asyncio.get_running_loop().time() + AGAIN_S
             finally:
                 self._busy.discard(name)
 
@@ -193,13 +200,9 @@ class Porter:
         folder = self.paths.jobs / key
         whole = True
         lock = self._copying.setdefault(key, asyncio.Lock())
-        try:
-            async with lock:  # two that append to one copy would append the same piece
-                for name in MIRRORED:
-                    whole = await self._copy(launcher, key, folder, name, to_end) and whole
-        finally:
-            if not lock.locked():
-                self._copying.pop(key, None)
+        async with lock:  # two that append to one copy would append the same piece
+            for name in MIRRORED:
+                whole = await self._copy(launcher, key, folder, name, to_end) and whole
         return whole
 
     async def _copy(self, launcher: Launcher, key: str, folder: Path, name: str, to_end: bool) -> bool:
@@ -210,7 +213,10 @@ class Porter:
             chunk = await launcher.read_log(key, offset, READ_BYTES, name=name)
             if not chunk.data:
                 return True
-            await asyncio.to_thread(_append, folder, name, chunk.data)
+            try:
+                await asyncio.to_thread(_append, folder, name, chunk.data)
+            except OSError as error:
+                raise resource_error(error, str(path)) or error from error
             if chunk.next >= chunk.size:
                 return True
             reads += 1
