@@ -162,17 +162,11 @@ def addresses(server: RangeServer, host: Host | None, target: Host) -> list[str]
     found: list[tuple[str, int]] = []
     for address, port in server.ports.items():
         if host is not None:
-            found.append((_reached(host), port))
+            found.append((host.peer_address, port))
         found.append((address, port))
-    inside = _loopback(_reached(target)) and "proxy_jump" not in target.settings
+    inside = _loopback(target.peer_address) and "proxy_jump" not in target.settings
     chosen = [(address, port) for address, port in found if inside or not _loopback(address)]
     return list(dict.fromkeys(f"http://{f'[{name}]' if ':' in name else name}:{port}" for name, port in chosen))
-
-
-def _reached(host: Host) -> str:
-    settings = host.settings
-    given = settings.get("peer_address") or settings.get("tailscale_ip") or settings.get("ssh_host") or host.name
-    return str(given).rpartition("@")[2]
 
 
 def _loopback(address: str) -> bool:

@@ -67,6 +67,16 @@ class Host:
         return self.is_local or (self.is_pool and not {"ssh_host", "tailscale_ip"} & self.settings.keys())
 
     @property
+    def target(self) -> str:
+        """What is connected to, a name or a number; the hosts file may put a user before it, as in ``user@host``."""
+        return str(self.settings.get("tailscale_ip") or self.settings.get("ssh_host") or self.name)
+
+    @property
+    def peer_address(self) -> str:
+        """By what other hosts reach it, a name or a number: ``peer_address``, else what the head connects to."""
+        return str(self.settings.get("peer_address") or self.target).rpartition("@")[2]
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """Its groups, in the order in which they lay their settings over one another."""
         return _groups(self.settings)

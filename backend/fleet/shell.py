@@ -37,7 +37,7 @@ def shell_argv(host: Host, paths: Paths) -> list[str]:
         argv += ["-p", str(int(settings["ssh_port"]))]
     if settings.get("ssh_key"):
         argv += ["-i", os.path.expanduser(str(settings["ssh_key"]))]
-    target = _target(host)
+    target = host.target
     if settings.get("ssh_user") and "@" not in target:
         argv += ["-l", str(settings["ssh_user"])]
     return [*argv, "--", target]
@@ -51,10 +51,6 @@ def ssh_configuration(host: Host, paths: Paths) -> str:
     """
     way = jumps(host, load_hosts(paths.hosts_yaml)) if host.settings.get("proxy_jump") else ()
     return _configuration((host, *way), paths)
-
-
-def _target(host: Host) -> str:
-    return str(host.settings.get("tailscale_ip") or host.settings.get("ssh_host") or host.name)
 
 
 def _checks(host: Host, paths: Paths) -> dict[str, str]:
@@ -71,7 +67,7 @@ def _configuration(way: tuple[Host, ...], paths: Paths) -> str:
     """ssh_config(5) for the hosts on the way; of each option ssh takes the first value, so the operator's come last."""
     lines = []
     for number, host in enumerate(way):
-        user, _, address = _target(host).rpartition("@")
+        user, _, address = host.target.rpartition("@")
         options = {"HostName": address} | _checks(host, paths)
         options["ProxyJump"] = way[number + 1].name if number + 1 < len(way) else "none"
         if user or host.settings.get("ssh_user"):

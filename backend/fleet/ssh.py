@@ -539,14 +539,12 @@ def classify(error: Exception, host: Host) -> RingRiftError:
 
 
 def _address(host: Host) -> str:
-    """The name or number to connect to; the hosts file may put a user before it, as in ``user@host``."""
-    target = str(host.settings.get("tailscale_ip") or host.settings.get("ssh_host") or host.name)
-    return target.rpartition("@")[2]
+    """The name or number to connect to."""
+    return host.target.rpartition("@")[2]
 
 
 def _user(host: Host) -> str | None:
-    target = str(host.settings.get("tailscale_ip") or host.settings.get("ssh_host") or "")
-    return target.rpartition("@")[0] or host.settings.get("ssh_user") or None
+    return host.target.rpartition("@")[0] or host.settings.get("ssh_user") or None
 
 
 def _where(host: Host) -> str:

@@ -142,8 +142,7 @@ def _facts(facts: str, code: str) -> dict[str, Any]:
 def address(host: Host) -> str:
     """How a host is reached: ``user@address:port``, as far as the hosts file says."""
     settings = host.settings
-    target = str(settings.get("tailscale_ip") or settings.get("ssh_host") or host.name)
-    target = f"[{target}]" if ":" in target else target
+    target = f"[{host.target}]" if ":" in host.target else host.target
     user = f"{settings['ssh_user']}@" if settings.get("ssh_user") and "@" not in target else ""
     port = f":{int(settings['ssh_port'])}" if settings.get("ssh_port") else ""
     return f"{user}{target}{port}"

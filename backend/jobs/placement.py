@@ -137,10 +137,8 @@ def slots_of(
 
 
 def _address(host: Host) -> str:
-    """``peer_address`` of the hosts file, else the one by which the head reaches it; for this machine nothing else."""
-    settings = host.settings
-    reached = "" if host.is_local else settings.get("tailscale_ip") or settings.get("ssh_host") or host.name
-    return str(settings.get("peer_address") or reached).rpartition("@")[2]
+    """By what other hosts reach it; empty for this machine where the hosts file says nothing of that."""
+    return "" if host.is_local and not host.settings.get("peer_address") else host.peer_address
 
 
 def _gpus(stated: Any, found: Any) -> tuple[str, ...] | None:

@@ -30,11 +30,9 @@ class Ends:
 
 async def find_ends(host: Host, reached: Reached) -> Ends | Failure:
     """Looks a host up: what the hosts file says, else where SSH has found it."""
-    settings = host.settings
-    given = settings.get("peer_address")
-    name = str(given or settings.get("tailscale_ip") or settings.get("ssh_host") or host.name).rpartition("@")[2]
+    name = host.peer_address
     address = name if is_ipv4(name) else None
-    if address is None and not given and is_ipv4(known := reached(host) or ""):
+    if address is None and not host.settings.get("peer_address") and is_ipv4(known := reached(host) or ""):
         address = known  # also where only the SSH configuration knows what the name means
     if address is None:
         address = await _look_up(name)
