@@ -118,12 +118,8 @@ class Porter:
             try:
                 async with self._room:
                     await work()
-            except RingRiftError as error:
-                log.warning("%s: %s", name, error.line())
-                await self._later(name, attempt, error.line())
-            except Exception as error:  # a bug of ours concerns this attempt alone
-                log.exception("%s", name)
-                await self._later(name, attempt, f"{type(error).__name__}: {error}")
+            except Exception as error:  # it concerns this attempt alone
+                await self._later(name, attempt, _tell(name, error))
             finally:
                 self._busy.discard(name)
                 self.wake()
@@ -134,8 +130,8 @@ class Porter:
         self._not_before[name] = asyncio.get_running_loop().time() + AGAIN_S
         try:
             await rows.record_trouble(self.store, attempt, why)
-        except Exception:  # what cannot be stored now, on a full disk for one, is only said in the log
-            log.exception("%s: its trouble is not stored", name)
+        except Exception as error:  # on a full disk for one; it is said in the log alone
+            _tell(f"{name}: its trouble is not stored", error)
 
     def mirror(self, launcher: Launcher, keys: list[str], still: Collection[str] = ()) -> None:
         """Begins to bring what these attempts have logged since the last time, unless that is under way.
@@ -173,11 +169,8 @@ class Porter:
         async def run() -> None:
             try:
                 await work()
-            except RingRiftError as error:
-                log.warning("%s: %s", name, error.line())
-                self._not_before[name] = asyncio.get_running_loop().time() + AGAIN_S
-            except Exception:  # a full disk for one; it must not end all that runs beside
-                log.exception("%s", name)
+            except Exception as error:  # it must not end all that runs beside
+                _tell(name, error)
                 self._not_before[name] = asyncio.get_running_loop().time() + AGAIN_S
             finally:
                 self._busy.discard(name)
@@ -221,6 +214,15 @@ class Porter:
                 return True
             reads += 1
         return False
+
+
+def _tell(what: str, error: Exception) -> str:
+    """Logs a trouble, with the traceback where it is no user's; returns it in a line."""
+    if isinstance(error, RingRiftError):
+        log.warning("%s: %s", what, error.line())
+        return error.line()
+    log.error("%s", what, exc_info=error)
+    return f"{type(error).__name__}: {error}"
 
 
 def _append(folder: Path, name: str, data: bytes) -> None:

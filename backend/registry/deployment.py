@@ -125,10 +125,7 @@ def _put(paths: Paths, one: Essential, target: Path) -> None:
             place(check_source(paths, one.model), target, one.model.sha256)
             crash_point("deploy.placed")
     except OSError as error:
-        told = resource_error(error, str(error.filename or target))
-        if told is None:
-            raise
-        raise told from error
+        raise resource_error(error, str(error.filename or target)) or error from error
 
 
 def _is_placed(target: Path, sha256: str) -> bool:
