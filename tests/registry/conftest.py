@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -10,8 +10,17 @@ from backend.configs import parse_config
 from backend.paths import Paths
 from backend.registry.store import Candidate, register
 from backend.snapshot import ModelRow
+from backend.supervisor import stop
 
 Make = Callable[..., ModelRow]
+
+
+@pytest.fixture
+def root(paths: Paths) -> Iterator[Paths]:
+    """A root whose supervisor, if the test starts one, ends with it."""
+    paths.root.mkdir(parents=True, exist_ok=True)
+    yield paths
+    stop(paths)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -26,7 +25,6 @@ from backend.registry.store import find
 from backend.registry.switch import Planned, change_stage
 from backend.snapshot import ModelRow
 from backend.state.store import StateStore
-from backend.supervisor import stop
 from ringrift_console.cli import main
 from tests.registry.conftest import Make
 from tests.registry.synthetic import play
@@ -34,13 +32,6 @@ from tests.registry.test_promotion_crashes import carry_out, check_events, die_a
 
 LATER = datetime.now(UTC) + timedelta(days=8)
 SOON = datetime.now(UTC) + timedelta(hours=1)
-
-
-@pytest.fixture
-def root(paths: Paths) -> Iterator[Paths]:
-    paths.root.mkdir(parents=True, exist_ok=True)
-    yield paths
-    stop(paths)
 
 
 def ruled(paths: Paths, now: datetime = SOON) -> dict[str, tuple[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,18 +13,10 @@ from backend.paths import Paths
 from backend.registry.store import find
 from backend.snapshot import ModelRow
 from backend.state.store import StateStore
-from backend.supervisor import stop
 from ringrift_console.cli import main
 from tests.registry.conftest import Make
 from tests.registry.synthetic import play
 from tests.registry.test_promotion_crashes import promoted
-
-
-@pytest.fixture
-def root(paths: Paths) -> Iterator[Paths]:
-    paths.root.mkdir(parents=True, exist_ok=True)
-    yield paths
-    stop(paths)
 
 
 @pytest.fixture

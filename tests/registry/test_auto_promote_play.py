@@ -8,11 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict
 
-import pytest
 import torch
 
 from backend.configs import parse_config
@@ -21,19 +19,11 @@ from backend.evaluation.rating_history import by_model, current
 from backend.paths import Paths
 from backend.registry.store import Candidate, find, register
 from backend.snapshot import ModelRow
-from backend.supervisor import stop
 from backend.training.checkpoint import Metadata, save_model
 from backend.training.network import Architecture, Network
 from tests.registry.test_promotion_crashes import promoted
 
 CONFIG = "square8_2p"
-
-
-@pytest.fixture
-def root(paths: Paths) -> Iterator[Paths]:
-    paths.root.mkdir(parents=True, exist_ok=True)
-    yield paths
-    stop(paths)
 
 
 def network(paths: Paths, seed: int) -> ModelRow:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,16 +15,8 @@ from backend.registry.hashing import read_sidecar, sha256_file, sidecar_path, wr
 from backend.registry.promotion import plan_promote
 from backend.registry.rollback import plan_rollback
 from backend.state.store import StateStore
-from backend.supervisor import stop
 from tests.registry.conftest import Make
 from tests.registry.test_promotion_crashes import carry_out, promoted
-
-
-@pytest.fixture
-def root(paths: Paths) -> Iterator[Paths]:
-    paths.root.mkdir(parents=True, exist_ok=True)
-    yield paths
-    stop(paths)
 
 
 def damage(paths: Paths, stored: str) -> None:

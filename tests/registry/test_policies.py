@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,17 +14,9 @@ from backend.paths import Paths
 from backend.registry.changes import Author
 from backend.registry.history import verify_audit
 from backend.registry.policies import plan_set, read_policies, set_policy
-from backend.supervisor import stop
 from ringrift_console.cli import main
 from tests.registry.conftest import Make
 from tests.registry.test_promotion_crashes import carry_out
-
-
-@pytest.fixture
-def root(paths: Paths) -> Iterator[Paths]:
-    paths.root.mkdir(parents=True, exist_ok=True)
-    yield paths
-    stop(paths)
 
 
 def put(paths: Paths, name: str, mode: str, config: str | None = None, operation: str = "o") -> None:

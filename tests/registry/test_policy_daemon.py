@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -20,13 +20,6 @@ from tests.registry.synthetic import play
 from tests.registry.test_archival import age, weak
 from tests.registry.test_policies import put
 from tests.registry.test_promotion_crashes import PATIENCE_S, check_one_production, promoted
-
-
-@pytest.fixture
-def root(paths: Paths) -> Iterator[Paths]:
-    paths.root.mkdir(parents=True, exist_ok=True)
-    yield paths
-    stop(paths)
 
 
 def mark(n: int) -> Mark:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 from backend.paths import Paths
 from backend.registry.policies import read_policies
 from backend.registry.store import find
-from backend.supervisor import stop
 from ringrift_console.app import ConsoleApp
 from screens.dialogs import PlanDialog
 from screens.form import FormDialog
@@ -29,13 +28,6 @@ class Hand:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-def root(paths: Paths) -> Iterator[Paths]:
-    paths.root.mkdir(parents=True, exist_ok=True)
-    yield paths
-    stop(paths)
 
 
 @asynccontextmanager

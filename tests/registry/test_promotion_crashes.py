@@ -9,7 +9,6 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -39,13 +38,6 @@ ROLLBACK = (
     "rollback.moved", "rollback.archived",
 )  # fmt: skip
 ARCHIVE = ("archive.manifest", "archive.moved", "archive.committed", "outbox.published", "outbox.marked")
-
-
-@pytest.fixture
-def root(paths: Paths) -> Iterator[Paths]:
-    paths.root.mkdir(parents=True, exist_ok=True)
-    yield paths
-    stop(paths)
 
 
 def carry_out(paths: Paths, plan: Plan) -> OperationRow:

@@ -70,6 +70,15 @@ async def open_dialog(pilot: Any, hand: Hand) -> None:
     hand.now += 1.0
 
 
+async def open_named(pilot: Any, hand: Hand) -> None:
+    """A dialog of the gravest kind: the name is to be typed."""
+    await pilot.pause()
+    pilot.app.ask(replace(BY_NAME["jobs.cancel"], tier=Tier.NAMED), "t12")
+    await pilot.pause()
+    await pilot.pause()
+    hand.now += 1.0
+
+
 async def test_the_dialog_shows_the_whole_plan(
     build: Callable[..., Any], planner: dict[str, Any], hand: Hand, text_of: Any
 ) -> None:
@@ -168,19 +177,11 @@ async def test_the_gravest_actions_want_the_name_typed(
     build: Callable[..., Any], planner: dict[str, Any], hand: Hand
 ) -> None:
     app = build(monotonic=hand)
-    action = replace(BY_NAME["jobs.cancel"], tier=Tier.NAMED)
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.pause()
-        app.ask(action, "t12")
-        await pilot.pause()
-        await pilot.pause()
-        hand.now += 1.0
+        await open_named(pilot, hand)
         await press(pilot, "y", "enter")
         assert planner["submitted"] == []
-        app.ask(action, "t12")
-        await pilot.pause()
-        await pilot.pause()
-        hand.now += 1.0
+        await open_named(pilot, hand)
         await press(pilot, *"t12", "enter")
         assert planner["submitted"] == [PLAN]
 
@@ -189,13 +190,8 @@ async def test_a_plan_with_a_name_to_type_is_looked_at_again(
     build: Callable[..., Any], planner: dict[str, Any], hand: Hand, text_of: Any
 ) -> None:
     app = build(monotonic=hand)
-    action = replace(BY_NAME["jobs.cancel"], tier=Tier.NAMED)
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.pause()
-        app.ask(action, "t12")
-        await pilot.pause()
-        await pilot.pause()
-        hand.now += 1.0
+        await open_named(pilot, hand)
         await press(pilot, *"t1")
         planner["plan"] = replace(PLAN, changes=(Change("t12", "running", "blocked"),), guard={"job t12": "lost"})
         app.source = replace(app.source, revision=42)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,16 +26,11 @@ from backend.training.network import Architecture, Network
 from backend.training.run_state import load_state, state_path
 from backend.training.settings import Settings
 from backend.training.train import train
+from tests.lab.sshd import free_port
 
 QUICK = Settings(epochs=2, batch_size=64, blocks=1, channels=8)
 REPO = Path(__file__).parents[2]
 WORDS = ["--epochs", "2", "--batch-size", "64", "--blocks", "1", "--channels", "8", "--seed", "0", "--device", "cpu"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def together(size: int, data: Path, folder: Path, *more: str) -> list[subprocess.CompletedProcess[str]]:
