@@ -1,8 +1,12 @@
-"""The criteria of a stage for one model: every rule of the contract with what the match records say of it."""
+"""The criteria of a stage for one model: every rule of the contract with what the match records say of it.
+
+One player is judged, the model with one search: all rows are about it. What another search of the model has failed
+stands beside them, for a model must not be tried with one search after the other until one passes by luck.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,7 +14,7 @@ from backend.configs import Config
 from backend.errors import NotFoundError
 from backend.evaluation.evidence import Evidence, evidence_of
 from backend.evaluation.statistics import chance
-from backend.evaluation.verdict import Games, Outcome, Verdict, judge, production_criteria, staging_criterion
+from backend.evaluation.verdict import Outcome, Verdict, judge, production_criteria, staging_criterion
 from backend.paths import Paths
 from backend.thresholds import Thresholds, thresholds
 
@@ -58,12 +62,14 @@ class Assessment:
     Attributes:
         seq: of the newest match record that was there; the same records give the same assessment.
         champion: whom the candidate had to be better than: SHA-256 of a model, or ``heuristic``.
+        search: of the player that was judged, see :class:`~backend.evaluation.evidence.Evidence`.
     """
 
     stage: str
     rows: tuple[Row, ...]
     seq: int
     champion: str
+    search: str
     numbers: Mapping[str, Any]
 
     @property
@@ -96,51 +102,73 @@ class Assessment:
         """Everything, as JSON values for a decision record."""
         return {
             "stage": self.stage, "outcome": self.outcome, "seq": self.seq, "champion": self.champion,
+            "search": self.search,
             "criteria": [asdict(row) | {"verdict": str(row.verdict)} for row in self.rows],
             "thresholds": dict(self.numbers),
         }  # fmt: skip
 
 
-def assess(paths: Paths, config: Config, sha256: str, stage: str, champion: str | None) -> Assessment:
+def assess(
+    paths: Paths, config: Config, sha256: str, stage: str, champion: str | None, search: str | None = None
+) -> Assessment:
     """Judges a model for a stage by the records as they are.
 
     Args:
         stage: ``staging`` or ``production``.
         champion: SHA-256 of the production model; without one, a candidate for staging has to be better than
             Heuristic, which holds the scale.
+        search: settings that the model is judged with, e.g. ``s16``; those that have played most by default.
 
     Raises:
         UnverifiedError, LockedError, ResourceError: the records cannot be read.
     """
     limits = thresholds(config)
-    evidence = evidence_of(paths, config, sha256)
-    if stage == "staging":
-        rows = staging_rows(evidence, limits, config.players, champion)
-    else:
-        rows = production_rows(evidence, limits, config.players, rating_of(paths, config, sha256))
-    return Assessment(stage, rows, evidence.seq, champion or "heuristic", asdict(limits))
+    known = evidence_of(paths, config, sha256)
+    judged = known[0]
+    if search is not None:
+        judged = next((one for one in known if one.search == search), Evidence((), judged.seq, search))
+
+    def rows(evidence: Evidence) -> tuple[Row, ...]:
+        if stage == "staging":
+            return staging_rows(evidence, limits, config.players, champion)
+        rating = rating_of(paths, config, sha256, evidence.search)
+        return production_rows(evidence, limits, config.players, rating, champion)
+
+    others = [failures(rows(one), one.search) for one in known if one.search != judged.search and one.games]
+    found = (*rows(judged), *(row for failed in others for row in failed))
+    return Assessment(stage, found, judged.seq, champion or "heuristic", judged.search, asdict(limits))
+
+
+def failures(rows: Sequence[Row], search: str) -> tuple[Row, ...]:
+    """What a player has failed, named by its search."""
+    return tuple(replace(row, criterion=f"{row.criterion} at {search}") for row in rows if row.verdict is Outcome.FAIL)
 
 
 def staging_rows(evidence: Evidence, limits: Thresholds, players: int, champion: str | None) -> tuple[Row, ...]:
     """DEVELOPMENT -> STAGING: enough games, and better than the champion."""
+    return _games_row(evidence, limits.staging_games), _delta_row(evidence, limits, players, champion)
+
+
+def _delta_row(evidence: Evidence, limits: Thresholds, players: int, champion: str | None) -> Row:
+    """Better than the champion with the same search, or than Heuristic while there is none."""
     criterion = staging_criterion(limits, players)
     opponent = f"neural:{champion[:16]}" if champion else "heuristic"
-    games = _against_champion(evidence, champion, players) if champion else evidence.against("heuristic", players)
-    name = "Elo delta" if champion else "Elo delta to Heuristic"
-    verdict = judge(replace(criterion, name=name), games)
+    against = f"{opponent}:{evidence.search}" if champion and evidence.search else opponent
+    verdict = judge(
+        replace(criterion, name="Elo delta" if champion else "Elo delta to Heuristic"),
+        evidence.against(against, players),
+    )
     required = f"> 0, that is > {100 * criterion.required:.1f} % against {opponent}"
-    return _games_row(evidence, limits.staging_games), replace(_rate_row(verdict), required=required)
+    return replace(_rate_row(verdict), required=required)
 
 
-def _against_champion(evidence: Evidence, champion: str, players: int) -> Games:
-    """Games against the champion with the settings that it was last played with."""
-    head = f"neural:{champion[:16]}"
-    known = [game.opponent for game in evidence.games if game.opponent.startswith(head)]
-    return evidence.against(known[-1] if known else head, players)
+def production_rows(
+    evidence: Evidence, limits: Thresholds, players: int, rating: Rating | None, champion: str | None
+) -> tuple[Row, ...]:
+    """STAGING -> PRODUCTION: games, Elo, the win rates against the baselines, and better than the champion of now.
 
-
-def production_rows(evidence: Evidence, limits: Thresholds, players: int, rating: Rating | None) -> tuple[Row, ...]:
-    """STAGING -> PRODUCTION: games, Elo, and the win rates against the baselines."""
+    The champion may have come after the model was staged.
+    """
     return (
         _games_row(evidence, limits.production_games),
         elo_row(rating, limits, players),
@@ -148,6 +176,7 @@ def production_rows(evidence: Evidence, limits: Thresholds, players: int, rating
             _rate_row(judge(criterion, evidence.against(criterion.name.lower(), players)))
             for criterion in production_criteria(limits, players)
         ),
+        *([_delta_row(evidence, limits, players, champion)] if champion else ()),
     )
 
 
@@ -157,7 +186,8 @@ def _games_row(evidence: Evidence, floor: int) -> Row:
     verdict = Outcome.NO_EVIDENCE if not finished else Outcome.PASS if unique >= floor else Outcome.CONTINUE
     reason = "enough" if unique >= floor else "it has not played" if not finished else f"{floor - unique} are missing"
     more = max(0, floor - unique)
-    return Row("games", f">= {floor}", str(unique), "-", f"{finished} ({unique})", "-", verdict, reason, more)
+    name = f"games at {evidence.search}" if evidence.search else "games"
+    return Row(name, f">= {floor}", str(unique), "-", f"{finished} ({unique})", "-", verdict, reason, more)
 
 
 def _rate_row(verdict: Verdict) -> Row:
@@ -201,21 +231,17 @@ def elo_row(rating: Rating | None, limits: Thresholds, players: int) -> Row:
     )  # fmt: skip
 
 
-def rating_of(paths: Paths, config: Config, sha256: str) -> Rating | None:
-    """A model's rating from all records of its config; None while nothing connects it with Heuristic.
-
-    Of several search settings, each a player of its own, the one that has played most is the model's.
-    """
+def rating_of(paths: Paths, config: Config, sha256: str, search: str) -> Rating | None:
+    """The rating of a model with one search, from all records of its config; None while nothing connects it with
+    Heuristic."""
     from backend.evaluation.rating_history import current
-    from backend.evaluation.rating_view import model_of
 
     try:
         ratings = current(paths, config.key)
     except NotFoundError:
         return None
-    own = [n for n, player in enumerate(ratings.players) if model_of(player) == sha256]
-    if not own:
+    place = ratings.index(":".join([sha256, *([search] if search else ())]))
+    if place is None:
         return None
-    place = max(own, key=lambda n: int(ratings.games[n]))
     low, high = ratings.band(place, ONE_SIDED)
     return Rating(float(ratings.elo[place]), low, high, int(ratings.games[place]))

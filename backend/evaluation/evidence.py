@@ -1,4 +1,7 @@
-"""The games that bear on one model, read from the match records: per opponent, with complete seat blocks."""
+"""The games that bear on one model, read from the match records: per search, per opponent, with complete seat blocks.
+
+The same network with another search is another player (see docs/ratings.md), so their games are never put together.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,16 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All games of a model, as a candidate, with the search settings it was played with last.
+    """All games of one player, a model with one search, as a candidate.
 
     Attributes:
         seq: of the newest game of the records, whoever played it; 0 without any.
+        search: the settings of its search as identities name them, e.g. ``s16``; empty without games.
     """
 
     games: tuple[Played, ...]
     seq: int
+    search: str = ""
 
     @property
     def unique(self) -> int:
@@ -73,32 +78,39 @@ def seat_blocks(games: Sequence[Played], players: int) -> tuple[int, ...] | None
     return found or None
 
 
-def evidence_of(paths: Paths, config: Config, sha256: str) -> Evidence:
-    """Reads a model's games; a root without match records has none.
+def search_of(identity: str) -> str:
+    """The settings of a model's search: what stands behind ``neural:<first digits of the SHA-256>:``."""
+    return identity.partition(":")[2].partition(":")[2]
+
+
+def evidence_of(paths: Paths, config: Config, sha256: str) -> tuple[Evidence, ...]:
+    """Reads a model's games: one for each search, most finished games first, then the one played last.
+
+    Always at least one, without games where there are none.
 
     Raises:
         UnverifiedError, LockedError, ResourceError: the records cannot be read.
     """
     path = paths.elo_db
     if not path.exists():
-        return Evidence((), 0)
+        return (Evidence((), 0),)
     connection = open_reader(path)
     try:
         with sqlite_errors(path):
             if "match_games" not in tables(connection):
-                return Evidence((), 0)
+                return (Evidence((), 0),)
             rows = connection.execute(
                 "SELECT seq, candidate, opponent, candidate_seat, opening, won, termination = 'crash', moves_sha256"
                 " FROM match_games WHERE candidate_sha256 = ? AND config = ? ORDER BY seq",
                 (sha256, config.key),
             ).fetchall()
-            newest = connection.execute("SELECT max(seq) FROM match_games").fetchone()[0]
+            newest = int(connection.execute("SELECT max(seq) FROM match_games").fetchone()[0] or 0)
     finally:
         connection.close()
-    latest = {str(row[2]): str(row[1]) for row in rows}  # opponent -> settings of the newest game against it
-    games = tuple(
-        Played(seq, candidate, opponent, seat, opening, bool(won), bool(crashed), moves)
-        for seq, candidate, opponent, seat, opening, won, crashed, moves in rows
-        if candidate == latest[opponent]
-    )
-    return Evidence(games, int(newest or 0))
+    games: dict[str, list[Played]] = {}
+    for seq, candidate, opponent, seat, opening, won, crashed, moves in rows:
+        game = Played(seq, candidate, opponent, seat, opening, bool(won), bool(crashed), moves)
+        games.setdefault(search_of(candidate), []).append(game)
+    found = [Evidence(tuple(own), newest, search) for search, own in games.items()]
+    found.sort(key=lambda one: (sum(not game.crashed for game in one.games), one.games[-1].seq), reverse=True)
+    return tuple(found) or (Evidence((), newest),)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 BUILT_IN: tuple[str, ...] = ("random", "heuristic", "ladder")
 """Players that need no model. ``heuristic:e0.05`` plays a random move with chance 0.05; ``ladder:32`` searches over
 Heuristic with 32 simulations a decision."""
+SIMULATIONS = 32
+"""Search simulations a move of a neural player, unless said otherwise."""
 
 
 def make_player(name: str, config: Config, *, model: str | None = None, simulations: int | None = None) -> Player:

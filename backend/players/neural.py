@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from backend.configs import Config
 from backend.errors import UsageError
-from backend.players import tree
+from backend.players import SIMULATIONS, tree
 from backend.players.once import compile_once
 from backend.players.search import search
 from backend.rules import load
@@ -22,7 +22,6 @@ from backend.training.encoder import box_of
 from backend.training.packing import GLOBALS, PACKED, PLANES, pack_states, unpack_batch
 from backend.training.policy import COLUMNS, PLANE_TABLE, write_all_operands
 
-SIMULATIONS = 32
 BATCH = 16
 """Positions a network call on the CPU, always exactly so many (the rest is filled up): the same shapes give the same
 roundings, so that a game does not depend on which others are played beside it. Larger ones are hardly faster there."""

@@ -26,7 +26,7 @@ from backend.plans import Plan
 from backend.registry.archival import Ruled, plan_of, rulings, summary
 from backend.registry.policies import Policies, read_policies
 from backend.registry.policy_facts import numbers_of, standings
-from backend.registry.promotion import assess, champion_of, ground_of, plan_promote
+from backend.registry.promotion import assess, ground_of, plan_promote
 from backend.registry.store import model_rows
 from backend.snapshot import ModelRow
 from backend.state.store import StateStore
@@ -199,21 +199,13 @@ class PolicyDaemon:
             key, ground = (row.sha256, stage), (seq, revision, row.stage_since)
             if counts.get(row.sha256, 0) < floor or self._judged.get(key) == ground:
                 continue
-            if not self._carried(row, stage):
+            if assess(self.paths, row, stage).outcome != "PASS":
                 self._judged[key] = ground
                 continue
             ratings = standings(self.paths, config) if ratings is None else ratings
             rating = ratings.get(row.sha256)
             found.append(Passed(row.label, row.version, stage, rating.low if rating else None))
         return found
-
-    def _carried(self, row: ModelRow, stage: str) -> bool:
-        """Whether all criteria pass; to take another's place in production, also those against the one that is there:
-        it may have come after the model was staged."""
-        rivalled = stage == "production" and champion_of(self.paths, row) is not None
-        if rivalled and assess(self.paths, row, "staging").outcome != "PASS":
-            return False
-        return assess(self.paths, row, stage).outcome == "PASS"
 
     # archival
 

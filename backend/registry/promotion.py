@@ -34,9 +34,18 @@ TARGETS = {"staging": ("development",), "production": ("staging",)}
 
 
 async def plan_promote(
-    paths: Paths, *, model: str, stage: str = "production", override: str | None = None, reason: str | None = None
+    paths: Paths,
+    *,
+    model: str,
+    stage: str = "production",
+    override: str | None = None,
+    reason: str | None = None,
+    search: str | None = None,
 ) -> Plan:
     """What promoting a model will do, with every criterion.
+
+    Args:
+        search: settings that it is judged with, e.g. ``s16``; those that have played most by default.
 
     Raises:
         NotFoundError: there is no such model, or its file is missing.
@@ -46,10 +55,10 @@ async def plan_promote(
         NoEvidenceError: it has not played.
         UnverifiedError: its file is not the one that was registered.
     """
-    return await asyncio.to_thread(_plan, paths, model, stage.lower(), override, reason)
+    return await asyncio.to_thread(_plan, paths, model, stage.lower(), override, reason, search)
 
 
-def _plan(paths: Paths, model: str, stage: str, override: str | None, reason: str | None) -> Plan:
+def _plan(paths: Paths, model: str, stage: str, override: str | None, reason: str | None, search: str | None) -> Plan:
     if stage not in TARGETS:
         raise UsageError("nobody promotes to that stage", where=stage, hint="one of " + " ".join(TARGETS))
     row = find(paths, model)
@@ -59,7 +68,7 @@ def _plan(paths: Paths, model: str, stage: str, override: str | None, reason: st
             f"it is in {row.stage}; to {stage} it goes from {' or '.join(TARGETS[stage])}", where=row.label
         )
     check_source(paths, row)
-    judged = assess(paths, row, stage)
+    judged = assess(paths, row, stage, search)
     if override is None:
         refuse(row, stage, judged)
     config = config_key(row)
@@ -73,6 +82,7 @@ def _plan(paths: Paths, model: str, stage: str, override: str | None, reason: st
         params={
             "model": row.label, "sha256": row.sha256, "stage": row.stage, "to": stage, "config": config,
             "production": ground.label, "revision": ground.revision, "reason": why, "override": override,
+            "search": judged.search or None,
         },
         changes=moves,
         steps=(
@@ -132,11 +142,12 @@ def ground_of(paths: Paths, config: str) -> Ground:
     return Ground(config, pointer.label, pointer.revision)
 
 
-def assess(paths: Paths, row: ModelRow, stage: str) -> Assessment:
-    """The criteria of a stage for a model, by the match records as they are now."""
+def assess(paths: Paths, row: ModelRow, stage: str, search: str | None = None) -> Assessment:
+    """The criteria of a stage for a model, with a search of its own or the one that has played most, by the match
+    records as they are now."""
     from backend.evaluation.criteria import assess as judge
 
-    return judge(paths, parse_config(config_key(row)), row.sha256, stage, champion_of(paths, row))
+    return judge(paths, parse_config(config_key(row)), row.sha256, stage, champion_of(paths, row), search)
 
 
 def champion_of(paths: Paths, row: ModelRow) -> str | None:
@@ -184,7 +195,7 @@ def _promote(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, 
     stage, override = str(params["to"]), params["override"]
     row = replace(find(paths, params["model"]), stage=str(params["stage"]), sha256=str(params["sha256"]))
     check_source(paths, row)
-    judged = assess(paths, row, stage)
+    judged = assess(paths, row, stage, params.get("search"))
     if override is None:
         refuse(row, stage, judged)
     decision = Decision("promote", str(params["reason"]), judged.outcome, override, judged.record())

@@ -12,6 +12,7 @@ from backend.configs import Config, parse_config
 from backend.errors import Exit, RefusedError, SchemaError, UsageError
 from backend.locks import FileLock
 from backend.paths import Paths
+from backend.players import SIMULATIONS
 from backend.registry.promotion import assess, champion_of, config_key, plan_promote
 from backend.registry.store import find
 from backend.snapshot import ModelRow
@@ -77,17 +78,25 @@ def _run_id(row: ModelRow, champion: str | None, simulations: int | None) -> str
     return f"auto-{row.sha256[:16]}-{(champion or 'heuristic')[:8]}{search}"
 
 
+def _search(args: argparse.Namespace) -> str | None:
+    """The search that the model is judged with: the one that it plays with, where games are to be played."""
+    if args.simulations is None and not args.gauntlet:
+        return None
+    return f"s{SIMULATIONS if args.simulations is None else args.simulations}"
+
+
 def _go(args: argparse.Namespace, paths: Paths, row: ModelRow, report: Report) -> None:
     """One stage after the other, until one is refused."""
     settings: GauntletSettings | None = None
+    search = _search(args)
     while row.stage in NEXT:
         stage = NEXT[row.stage]
-        judged = assess(paths, row, stage)
+        judged = assess(paths, row, stage, search)
         while args.gauntlet and judged.outcome in _OPEN and report.games < args.games:
             settings = settings or _settings(args, paths, row, report)
             report.games = min(max(FIRST_GAMES, 2 * report.games), args.games)
             _play(args, paths, settings, report)
-            judged = assess(paths, row, stage)
+            judged = assess(paths, row, stage, search)
         told = {"stage": stage} | judged.record()
         report.stages.append(told)
         sys.stderr.write(f"{stage}: {judged.outcome}, {judged.why}\n")
@@ -95,7 +104,7 @@ def _go(args: argparse.Namespace, paths: Paths, row: ModelRow, report: Report) -
             if len(report.stages) == 1:  # else it was promoted once, which is what was asked for
                 report.exit = Exit.NO_EVIDENCE if judged.outcome == "NO EVIDENCE" else Exit.REFUSED
             return
-        code, operation = asyncio.run(_promote(paths, row, stage))
+        code, operation = asyncio.run(_promote(paths, row, stage, search))
         told |= operation
         if code is not Exit.DONE:
             report.exit = code
@@ -124,12 +133,12 @@ def _play(args: argparse.Namespace, paths: Paths, settings: GauntletSettings, re
     gauntlet(paths, settings, games, run_id=report.run_id, workers=args.workers, progress=progress)
 
 
-async def _promote(paths: Paths, row: ModelRow, stage: str) -> tuple[Exit, dict[str, Any]]:
+async def _promote(paths: Paths, row: ModelRow, stage: str, search: str | None) -> tuple[Exit, dict[str, Any]]:
     """Submits the promotion as an operation, and waits for its end."""
     from backend.state.store import StateStore
     from ringrift_console.verbs.operations import say, wait_for
 
-    plan = await plan_promote(paths, model=row.label, stage=stage)
+    plan = await plan_promote(paths, model=row.label, stage=stage, search=search)
     async with await StateStore.open(paths) as store:
         name = await store.submit(plan)
         say(f"{name}: {plan.title}")
@@ -146,7 +155,7 @@ def _dry_run(args: argparse.Namespace, paths: Paths, row: ModelRow, report: Repo
     found: list[tuple[str, Assessment]] = []
     stage = NEXT[row.stage]
     while True:
-        found.append((stage, assess(paths, row, stage)))
+        found.append((stage, assess(paths, row, stage, _search(args))))
         if stage not in NEXT:
             break
         stage = NEXT[stage]

@@ -31,7 +31,7 @@ def staged(config: str, chance: float, seed: int) -> bool:
                        f"{len(games)}")
             )  # fmt: skip
         if block % (LOOK_EVERY // made.players) == 0 and block:
-            rows = staging_rows(Evidence(tuple(games), len(games)), limits, made.players, CHAMPION)
+            rows = staging_rows(Evidence(tuple(games), len(games), "s16"), limits, made.players, CHAMPION)
             verdicts = {row.verdict for row in rows}
             if verdicts == {Outcome.PASS}:
                 return True

@@ -20,6 +20,7 @@ _RUNS = itertools.count()
 def play(
     paths: Paths, sha256: str, opponent: str, games: int, *, wins: int | None = None, rate: float | None = None,
     config: str = "hex8_2p", crashes: int = 0, repeat: bool = False, seed: int = 1, opponent_sha256: str | None = None,
+    search: str = "s16",
 ) -> None:  # fmt: skip
     """Stores games of a model against copies of one opponent, block by block.
 
@@ -39,7 +40,7 @@ def play(
         winner = 0 if crashed else seat + 1 if won[n] else (seat + 1) % players + 1
         ranking = () if crashed else tuple(1 if other == winner else 2 for other in range(1, players + 1))
         moves = np.array([1, 2, 3] if repeat else [chance.getrandbits(31) for _ in range(12)], dtype=np.int64)
-        own = MatchSeat(f"neural:{sha256[:16]}:s16", sha256)
+        own = MatchSeat(f"neural:{sha256[:16]}:{search}", sha256)
         other = MatchSeat(opponent, opponent_sha256)
         record = MatchRecord(
             config=config,
