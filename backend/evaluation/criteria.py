@@ -8,30 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 from backend.configs import Config
-from backend.errors import NotFoundError
 from backend.evaluation.evidence import Evidence, evidence_of
 from backend.evaluation.statistics import chance
 from backend.evaluation.verdict import Outcome, Verdict, judge, production_criteria, staging_criterion
 from backend.paths import Paths
 from backend.thresholds import Thresholds, thresholds
 
+if TYPE_CHECKING:
+    from backend.evaluation.rating_bounds import Rating
+
 HEADING = ("criterion", "required", "measured", "95 % interval", "games (unique)", "evidence", "verdict")
 _WORST_FIRST = (Outcome.INVALID, Outcome.FAIL, Outcome.NO_EVIDENCE, Outcome.CONTINUE)
-ONE_SIDED = 0.90
-"""Confidence of a two-sided interval whose lower end alone is wrong with 5 %."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rating:
-    """A model's rating with the ends of its 90 % interval, each of which is wrong with 5 %; and its games."""
-
-    elo: float
-    low: float
-    high: float
-    games: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +113,8 @@ def assess(
     Raises:
         UnverifiedError, LockedError, ResourceError: the records cannot be read.
     """
+    from backend.evaluation.rating_bounds import rating_of
+
     limits = thresholds(config)
     known = evidence_of(paths, config, sha256)
     judged = known[0]
@@ -208,7 +201,7 @@ def _rate_row(verdict: Verdict) -> Row:
 
 
 def elo_row(rating: Rating | None, limits: Thresholds, players: int) -> Row:
-    """The rating against the contract's: the lower end of the interval has to reach it."""
+    """The rating against the contract's: the lower bound, which holds at every look, has to reach it."""
     wanted = limits.production_elo
     odds = 10 ** ((wanted - limits.anchor_elo) / 400)
     share = odds / (odds + players - 1)
@@ -222,26 +215,9 @@ def elo_row(rating: Rating | None, limits: Thresholds, players: int) -> Row:
         verdict, reason = Outcome.FAIL, "the upper end is below it"
     elif rating.games >= limits.sequential_games:
         verdict, reason = Outcome.FAIL, f"insufficient evidence after {rating.games} games"
-    elif rating.elo > wanted:  # the half width falls with the root of the games
-        more = max(1, round(rating.games * (((rating.elo - rating.low) / (rating.elo - wanted)) ** 2 - 1)))
+    elif more := rating.more(wanted):
         reason += f", about {more} more games"
-    band, games = f"{rating.low:.0f}..{rating.high:.0f}", f"{rating.games} ({rating.games})"
-    return Row(
-        "Elo", required, f"{rating.elo:.0f}", band, games, "90 % interval, each end 5 %", verdict, reason, more,
-    )  # fmt: skip
-
-
-def rating_of(paths: Paths, config: Config, sha256: str, search: str) -> Rating | None:
-    """The rating of a model with one search, from all records of its config; None while nothing connects it with
-    Heuristic."""
-    from backend.evaluation.rating_history import current
-
-    try:
-        ratings = current(paths, config.key)
-    except NotFoundError:
-        return None
-    place = ratings.index(":".join([sha256, *([search] if search else ())]))
-    if place is None:
-        return None
-    low, high = ratings.band(place, ONE_SIDED)
-    return Rating(float(ratings.elo[place]), low, high, int(ratings.games[place]))
+    low, high = (f"{end:.0f}" if isfinite(end) else "" for end in (rating.low, rating.high))
+    evidence = f"at every look, each end {100 * rating.error:.0f} %"
+    games = f"{rating.games} ({rating.games})"
+    return Row("Elo", required, f"{rating.elo:.0f}", f"{low}..{high}", games, evidence, verdict, reason, more)

@@ -86,7 +86,7 @@ def search_of(identity: str) -> str:
 def evidence_of(paths: Paths, config: Config, sha256: str) -> tuple[Evidence, ...]:
     """Reads a model's games: one for each search, most finished games first, then the one played last.
 
-    Always at least one, without games where there are none.
+    Games that were made void do not count. Always at least one, without games where there are none.
 
     Raises:
         UnverifiedError, LockedError, ResourceError: the records cannot be read.
@@ -99,9 +99,12 @@ def evidence_of(paths: Paths, config: Config, sha256: str) -> tuple[Evidence, ..
         with sqlite_errors(path):
             if "match_games" not in tables(connection):
                 return (Evidence((), 0),)
+            void = (
+                " AND game_id NOT IN (SELECT game_id FROM match_voids)" if "match_voids" in tables(connection) else ""
+            )
             rows = connection.execute(
                 "SELECT seq, candidate, opponent, candidate_seat, opening, won, termination = 'crash', moves_sha256"
-                " FROM match_games WHERE candidate_sha256 = ? AND config = ? ORDER BY seq",
+                f" FROM match_games WHERE candidate_sha256 = ? AND config = ?{void} ORDER BY seq",
                 (sha256, config.key),
             ).fetchall()
             newest = int(connection.execute("SELECT max(seq) FROM match_games").fetchone()[0] or 0)

@@ -94,12 +94,15 @@ class RatedGames:
         return rate(self.players, self.seats[kept], self.ranks[kept], spec)
 
 
-def read_games(connection: sqlite3.Connection, config: str, width: int, where: str) -> RatedGames:
+def read_games(
+    connection: sqlite3.Connection, config: str, width: int, where: str, *, of: str | None = None
+) -> RatedGames:
     """All games with a result of a config.
 
     Args:
         width: its number of players.
         where: the file, for errors.
+        of: only games with this in a seat: the SHA-256 of a model, or the identity of a baseline.
 
     Raises:
         SchemaError: a record cannot be read.
@@ -110,8 +113,8 @@ def read_games(connection: sqlite3.Connection, config: str, width: int, where: s
     if "match_games" in there:
         rows = connection.execute(
             "SELECT seq, game_id, seats, ranking, winner, termination FROM match_games "
-            "WHERE config = ? AND termination != 'crash' ORDER BY seq",
-            (config,),
+            "WHERE config = ? AND termination != 'crash' AND (? IS NULL OR instr(seats, ?)) ORDER BY seq",
+            (config, of, of),
         ).fetchall()
     if "match_voids" in there:
         found = connection.execute(

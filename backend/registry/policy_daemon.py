@@ -178,7 +178,7 @@ class PolicyDaemon:
             return
         ground = await asyncio.to_thread(ground_of, self.paths, config)
         seq = await asyncio.to_thread(_newest, self.paths)
-        what = f"{plan.params['sha256']} {chosen.stage} {ground.revision} {seq.get(config, 0)}"
+        what = f"{plan.params['sha256']} {chosen.stage} {ground.revision} {seq.get(config, '0')}"
         await self._submit(plan, what)
 
     async def _submit(self, plan: Plan, what: str) -> None:
@@ -189,7 +189,7 @@ class PolicyDaemon:
 
     def _passed(self, config: str, rows: Sequence[ModelRow]) -> list[Passed]:
         """Those of some models of a config that the evidence carries to their next stage."""
-        counts, seq = _games(self.paths, config), _newest(self.paths).get(config, 0)
+        counts, seq = _games(self.paths, config), _newest(self.paths).get(config, "0")
         limits, found = numbers_of(config), []
         ratings: Mapping[str, Any] | None = None
         revision = ground_of(self.paths, config).revision
@@ -263,11 +263,11 @@ def mark_of(paths: Paths) -> Mark:
     return tuple(found)
 
 
-def _rows(paths: Paths, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def _rows(paths: Paths, sql: str, values: tuple[Any, ...] = (), of: str = "match_games") -> list[tuple[Any, ...]]:
     if not paths.elo_db.exists():
         return []
     with closing(open_reader(paths.elo_db)) as db, sqlite_errors(paths.elo_db):
-        return db.execute(sql, values).fetchall() if "match_games" in tables(db) else []
+        return db.execute(sql, values).fetchall() if of in tables(db) else []
 
 
 def _games(paths: Paths, config: str) -> dict[str, int]:
@@ -279,8 +279,8 @@ def _games(paths: Paths, config: str) -> dict[str, int]:
     return {str(sha256): int(count) for sha256, count in _rows(paths, sql, (parse_config(config).key,))}
 
 
-def _newest(paths: Paths) -> dict[str, int]:
-    """Number of the newest game of each config."""
-    return {
-        str(config): int(seq) for config, seq in _rows(paths, "SELECT config, max(seq) FROM match_games GROUP BY 1")
-    }
+def _newest(paths: Paths) -> dict[str, str]:
+    """What the records of each config have come to: the number of its newest game, and of games made void."""
+    games = _rows(paths, "SELECT config, max(seq) FROM match_games GROUP BY 1")
+    void = dict(_rows(paths, "SELECT config, count(*) FROM match_voids GROUP BY 1", of="match_voids"))
+    return {str(config): f"{seq}-{void[config]}" if config in void else str(seq) for config, seq in games}

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,11 @@ _PREFIX = re.compile(r"[0-9a-f]{6,64}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A model's rating with its 95 % interval; ``beaten_by`` is the SHA-256 of a living model that is better."""
+    """A model's rating with its 95 % interval; ``beaten_by`` is the SHA-256 of a living model that is better.
+
+    Where that interval would reject a living model, ``high`` is the bound that holds at every look instead: the policy
+    looks after every match, and each look at an interval for one look is another chance to reject by luck.
+    """
 
     elo: float
     low: float
@@ -51,9 +56,8 @@ class Standing:
     beaten_by: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "elo": round(self.elo, 1), "low": round(self.low, 1), "high": round(self.high, 1), "games": self.games,
-        }  # fmt: skip
+        high = round(self.high, 1) if isfinite(self.high) else None
+        return {"elo": round(self.elo, 1), "low": round(self.low, 1), "high": high, "games": self.games}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ def _facts(
         games=standing.games if standing else 0,
         elo=standing.elo if standing else None,
         elo_low=standing.low if standing else None,
-        elo_high=standing.high if standing and standing.bounded else None,
+        elo_high=standing.high if standing and standing.bounded and isfinite(standing.high) else None,
         beaten_by=labels.get(standing.beaten_by or "") if standing and enough else None,
         duplicate_of=original if _lives(row) and original != row.label else None,
         in_archive=_put_away(paths, row),
@@ -230,9 +234,10 @@ def standings(paths: Paths, config: str, living: Collection[str] = ()) -> dict[s
     import numpy as np
 
     from backend.evaluation.rated_games import model_of
+    from backend.evaluation.rating_bounds import bounded
     from backend.evaluation.rating_history import current
 
-    ratings = current(paths, config)
+    ratings, numbers, made = current(paths, config), numbers_of(config), parse_config(config)
     best: dict[str, int] = {}
     for index, player in enumerate(ratings.players):
         sha256 = model_of(player)
@@ -251,6 +256,8 @@ def standings(paths: Paths, config: str, living: Collection[str] = ()) -> dict[s
     found = {}
     for n, sha256 in enumerate(shas):
         low, high = ratings.band(int(at[n]))
+        if sha256 in living and high < numbers.reject_elo and ratings.games[at[n]] >= numbers.reject_games:
+            high = bounded(paths, made, ratings, ratings.players[int(at[n])]).high
         found[sha256] = Standing(
             float(elo[n]), low, high, int(ratings.games[at[n]]), not bool(ratings.open_above[at[n]]),
             shas[int(strongest[n])] if better[n].any() else None,

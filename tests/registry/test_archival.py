@@ -71,6 +71,18 @@ def test_a_weak_model_is_rejected_and_a_beaten_one_archived(root: Paths, make_mo
     assert ruled(root, LATER)[good.label] == ("archive", "aged_out")
 
 
+def test_a_model_is_not_rejected_for_one_unlucky_look(root: Paths, make_model: Make) -> None:
+    """26 of 100 is 1318, and below 1400 by an interval for one look; the policy looks after every match."""
+    row = make_model()
+    play(root, row.sha256, "heuristic:1", 100, wins=26)
+    assert (
+        standings(root, "hex8_2p")[row.sha256].high < 1400 < standings(root, "hex8_2p", {row.sha256})[row.sha256].high
+    )
+    assert ruled(root)[row.label][0] == "keep"
+    play(root, row.sha256, "heuristic:1", 150, wins=39, seed=2)
+    assert ruled(root)[row.label] == ("reject", "low_elo")
+
+
 def test_only_a_living_model_of_the_same_config_supersedes(root: Paths, make_model: Make) -> None:
     good, middle, other = make_model(), make_model(), make_model("hex8_3p")
     strong(root, good)

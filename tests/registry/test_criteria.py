@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 from backend.configs import parse_config
 from backend.evaluation.criteria import Assessment, assess
+from backend.evaluation.rating_store import void_games
 from backend.evaluation.verdict import Outcome
 from backend.paths import Paths
 from backend.snapshot import ModelRow
@@ -65,3 +69,15 @@ def test_a_weaker_model_does_not_take_the_place_of_a_champion_that_came_after_it
     play(paths, row.sha256, identity, 100, wins=30, opponent_sha256=champion.sha256)
     found = judged(paths, row, "production", champion=champion.sha256)
     assert found.outcome == "FAIL" and found.deciding is not None and found.deciding.criterion == "Elo delta"
+
+
+def test_games_that_were_made_void_count_for_no_criterion(paths: Paths, make_model: Make) -> None:
+    row = make_model()
+    play(paths, row.sha256, "heuristic:1", 240, wins=206)
+    assert judged(paths, row, "staging").outcome == "PASS"
+    with closing(sqlite3.connect(paths.elo_db)) as db:
+        games = [game for (game,) in db.execute("SELECT game_id FROM match_games ORDER BY seq")]
+    assert void_games(paths, games[:200], "a broken host") == 200
+    found = judged(paths, row, "production")
+    assert {one.games for one in found.rows if one.criterion != "Random"} == {"40 (40)"}
+    assert judged(paths, row, "staging").outcome == "CONTINUE"
