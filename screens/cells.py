@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from backend.configs import parse_config
 from backend.errors import UsageError
+from backend.evaluation import verdict
 from backend.snapshot import EventRow, JobRow, ModelRow, WinRate
 from backend.thresholds import DEFAULT, thresholds
 from ringrift_console.clock import duration
@@ -119,10 +120,10 @@ def win_text(result: WinRate | None, *, interval: bool = False) -> str:
 def gauntlet_target(model: ModelRow | None, opponent: str) -> float | None:
     """The share of games that a model of this config should win against a baseline; None where there is no target."""
     try:
-        numbers = thresholds(parse_config(model.config or "")) if model else DEFAULT
+        config = parse_config(model.config or "") if model else None
     except UsageError:
-        numbers = DEFAULT
-    return {"random": numbers.gauntlet_random, "heuristic": numbers.gauntlet_heuristic}.get(opponent)
+        config = None
+    return verdict.gauntlet_target(thresholds(config) if config else DEFAULT, config.players if config else 2, opponent)
 
 
 def win_span(result: WinRate | None, target: float | None, *, interval: bool = False) -> Span:

@@ -27,7 +27,12 @@ _WORST_FIRST = (Outcome.INVALID, Outcome.FAIL, Outcome.NO_EVIDENCE, Outcome.CONT
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the promote view, in words, with its verdict."""
+    """One line of the promote view, in words, with its verdict.
+
+    Attributes:
+        more: about how many more games a decision takes; 0 where none would help or nobody can say.
+        opponent: whose games bear on it, as slots name it; empty where all do.
+    """
 
     criterion: str
     required: str
@@ -38,6 +43,7 @@ class Row:
     verdict: Outcome
     reason: str
     more: int = 0
+    opponent: str = ""
 
     def cells(self) -> tuple[str, ...]:
         """The line under :data:`HEADING`."""
@@ -152,7 +158,7 @@ def _delta_row(evidence: Evidence, limits: Thresholds, players: int, champion: s
         evidence.against(against, players),
     )
     required = f"> 0, that is > {100 * criterion.required:.1f} % against {opponent}"
-    return replace(_rate_row(verdict), required=required)
+    return replace(_rate_row(verdict), required=required, opponent=champion[:16] if champion else "heuristic")
 
 
 def production_rows(
@@ -166,7 +172,10 @@ def production_rows(
         _games_row(evidence, limits.production_games),
         elo_row(rating, limits, players),
         *(
-            _rate_row(judge(criterion, evidence.against(criterion.name.lower(), players)))
+            replace(
+                _rate_row(judge(criterion, evidence.against(criterion.name.lower(), players))),
+                opponent=criterion.name.lower(),
+            )
             for criterion in production_criteria(limits, players)
         ),
         *([_delta_row(evidence, limits, players, champion)] if champion else ()),

@@ -11,6 +11,7 @@ import hashlib
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from backend.evaluation.match_record import MatchRecord, Tally
 from backend.evaluation.rating_history import publish
 from backend.evaluation.records import Records
 from backend.evaluation.statistics import chance, clopper_pearson, wilson
+from backend.evaluation.verdict import Games, gauntlet_criteria, judge
 from backend.paths import Paths
 from backend.pool import Pool, default_workers
 from backend.progress import Progress
@@ -124,24 +126,31 @@ def whole_blocks(games: int, players: int) -> int:
     return -(-games // players)
 
 
-def plan_slots(settings: GauntletSettings, games: int, first_block: int = 0) -> dict[str, list[MatchSlot]]:
-    """The slots per opponent, block by block from ``first_block`` on."""
+def plan_slots(
+    settings: GauntletSettings, games: int | Mapping[str, int], first_block: int = 0
+) -> dict[str, list[MatchSlot]]:
+    """The slots per opponent, block by block from ``first_block`` on.
+
+    Args:
+        games: for each opponent, or by opponent; one that is not named is not played.
+    """
     players = settings.config.players
-    blocks = whole_blocks(games, players)
+    names = (*settings.opponents, *settings.digests)
+    wanted = dict.fromkeys(names, games) if isinstance(games, int) else {n: games[n] for n in names if n in games}
     return {
         opponent: [
             MatchSlot(opponent, block, seat)
-            for block in range(first_block, first_block + blocks)
+            for block in range(first_block, first_block + whole_blocks(count, players))
             for seat in range(1, players + 1)
         ]
-        for opponent in (*settings.opponents, *settings.digests)
+        for opponent, count in wanted.items()
     }
 
 
 def gauntlet(
     paths: Paths,
     settings: GauntletSettings,
-    games: int,
+    games: int | Mapping[str, int],
     *,
     run_id: str,
     workers: int | None = None,
@@ -151,14 +160,15 @@ def gauntlet(
     """Plays what is missing of a run and returns its result.
 
     Args:
-        games: per opponent; rounded up to whole blocks.
+        games: per opponent, see :func:`plan_slots`; rounded up to whole blocks.
         first_block: where they begin, so that several machines play different blocks of one run.
 
     Returns:
         ``config, candidate, model_sha256, label, run_id, seed, chance, opponents``, and per opponent ``opponent, wins,
-        games, unique, crashes, caps, rate, low, high, exact_low, exact_high, target, meets``; ``low`` and ``high`` are
-        Wilson's interval at 95 %, ``exact_`` Clopper and Pearson's; ``meets`` compares the rate with the target and
-        is None without a target.
+        games, unique, crashes, caps, rate, low, high, exact_low, exact_high, target, requirement, meets,
+        verdict, reason``; ``low`` and ``high`` are Wilson's interval at 95 %, ``exact_`` Clopper and Pearson's;
+        ``meets`` compares the rate with the target, ``verdict`` says whether the games prove it. These are None without
+        a target.
 
     Raises:
         NoEvidenceError: against some opponent every game crashed.
@@ -191,7 +201,7 @@ def gauntlet(
             _play(records, settings, run_id, missing, total, workers, progress)
         progress.update(total, force=True)
         tallies = [
-            records.run_tally(run_id, [slot.key for slot in slots[name]], identities[name]) for name in identities
+            records.run_tally(run_id, [slot.key for slot in listed], identities[name]) for name, listed in slots.items()
         ]
         records.end_run(run_id, sum(result.games for result in tallies))
     publish(paths, config.key)
@@ -245,9 +255,10 @@ def _play(
 def _result(result: Tally, config: Config) -> dict[str, Any]:
     low, high = wilson(result.wins, result.games)
     exact_low, exact_high = clopper_pearson(result.wins, result.games)
-    limits = thresholds(config)
     base = result.opponent.split(":")[0]
-    target = {"random": limits.gauntlet_random, "heuristic": limits.gauntlet_heuristic}.get(base)
+    criterion = next((c for c in gauntlet_criteria(thresholds(config), config.players) if c.name.lower() == base), None)
+    counts = Games(result.wins, result.games, result.unique, result.crashes)
+    verdict = None if criterion is None else judge(criterion, counts)
     rate = result.wins / result.games
     return {
         "opponent": result.opponent,
@@ -261,6 +272,9 @@ def _result(result: Tally, config: Config) -> dict[str, Any]:
         "high": high,
         "exact_low": exact_low,
         "exact_high": exact_high,
-        "target": target,
-        "meets": None if target is None else rate >= target,
+        "target": None if criterion is None else criterion.required,
+        "requirement": None if criterion is None else criterion.requirement,
+        "meets": None if verdict is None else verdict.minimum,
+        "verdict": None if verdict is None else str(verdict.verdict),
+        "reason": None if verdict is None else verdict.reason,
     }

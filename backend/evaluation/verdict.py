@@ -134,6 +134,12 @@ def gauntlet_criteria(limits: Thresholds, players: int) -> tuple[Criterion, ...]
     )
 
 
+def gauntlet_target(limits: Thresholds, players: int, opponent: str) -> float | None:
+    """The rate that the gauntlet asks for against a baseline by its name; None where there is no target."""
+    found = (c.required for c in gauntlet_criteria(limits, players) if c.name.lower() == opponent)
+    return next(found, None)
+
+
 def staging_criterion(limits: Thresholds, players: int) -> Criterion:
     """DEVELOPMENT -> STAGING: better than the champion (Elo delta > 0), from games against it."""
     clear = expected_score(limits.staging_elo_clear, players)

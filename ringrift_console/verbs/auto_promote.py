@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend.configs import Config, parse_config
 from backend.errors import Exit, RefusedError, SchemaError, UsageError
+from backend.evaluation.rounds import next_round
 from backend.locks import FileLock
 from backend.paths import Paths
 from backend.players import SIMULATIONS
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from backend.evaluation.gauntlet import GauntletSettings
 
 NEXT = {"development": "staging", "staging": "production"}
-OPPONENTS = ("random", "heuristic")
-FIRST_GAMES = 20
-"""Games per opponent after which the criteria are judged first; then after twice as many, and so on."""
+OPPONENTS = ("heuristic", "random")
 _OPEN = ("CONTINUE", "NO EVIDENCE")
 
 
@@ -37,7 +36,7 @@ class Report:
     config: str
     stage: str
     run_id: str
-    games: int = 0  # per opponent, of this run
+    games: dict[str, int] = field(default_factory=dict)  # of this run, by opponent
     stages: list[dict[str, Any]] = field(default_factory=list)
     exit: Exit = Exit.REFUSED
 
@@ -92,10 +91,12 @@ def _go(args: argparse.Namespace, paths: Paths, row: ModelRow, report: Report) -
     while row.stage in NEXT:
         stage = NEXT[row.stage]
         judged = assess(paths, row, stage, search)
-        while args.gauntlet and judged.outcome in _OPEN and report.games < args.games:
+        while args.gauntlet and judged.outcome in _OPEN:
             settings = settings or _settings(args, paths, row, report)
-            report.games = min(max(FIRST_GAMES, 2 * report.games), args.games)
-            _play(args, paths, settings, report)
+            due = next_round(judged.rows, played(settings, report), args.games)
+            if due is None:
+                break
+            _play(args, paths, settings, report, *due)
             judged = assess(paths, row, stage, search)
         told = {"stage": stage} | judged.record()
         report.stages.append(told)
@@ -124,13 +125,22 @@ def _settings(args: argparse.Namespace, paths: Paths, row: ModelRow, report: Rep
     return GauntletSettings(config, candidate, OPPONENTS, seed_of(report.run_id), rivals)
 
 
-def _play(args: argparse.Namespace, paths: Paths, settings: GauntletSettings, report: Report) -> None:
+def played(settings: GauntletSettings, report: Report) -> dict[str, int]:
+    """Games of this run by opponent; those first whose games tell most of a rating."""
+    first, *others = OPPONENTS
+    return {name: report.games.get(name, 0) for name in (first, *settings.digests, *others)}
+
+
+def _play(
+    args: argparse.Namespace, paths: Paths, settings: GauntletSettings, report: Report, opponent: str, games: int
+) -> None:
     from backend.evaluation.gauntlet import gauntlet, whole_blocks
     from backend.progress import Progress
 
-    games = whole_blocks(report.games, settings.config.players) * settings.config.players
-    progress = Progress(games * (len(OPPONENTS) + len(settings.rivals)), "games", echo=not args.json)
-    gauntlet(paths, settings, games, run_id=report.run_id, workers=args.workers, progress=progress)
+    report.games[opponent] = whole_blocks(games, settings.config.players) * settings.config.players
+    progress = Progress(report.games[opponent], "games", echo=not args.json)
+    due = {opponent: report.games[opponent]}
+    gauntlet(paths, settings, due, run_id=report.run_id, workers=args.workers, progress=progress)
 
 
 async def _promote(paths: Paths, row: ModelRow, stage: str, search: str | None) -> tuple[Exit, dict[str, Any]]:

@@ -96,7 +96,6 @@ def _label(paths: Paths, sha256: str) -> str | None:
 def _text(result: dict[str, Any]) -> str:
     rows = []
     for line in result["opponents"]:
-        target, meets = line["target"], line["meets"]
         rows.append(
             (
                 line["opponent"],
@@ -106,10 +105,11 @@ def _text(result: dict[str, Any]) -> str:
                 f"{line['low']:.1%}..{line['high']:.1%}",
                 f"{line['unique']}/{line['games']}",
                 str(line["crashes"]),
-                "-" if target is None else f"{target:.0%} {'met' if meets else 'missed'}",
+                "-" if line["target"] is None else f"{line['requirement']} {'met' if line['meets'] else 'missed'}",
+                "-" if line["target"] is None else f"{line['verdict']}, {line['reason']}",
             )
         )
-    heads = ("OPPONENT", "GAMES", "WON", "RATE", "95 % (WILSON)", "UNIQUE", "CRASHES", "TARGET")
+    heads = ("OPPONENT", "GAMES", "WON", "RATE", "95 % (WILSON)", "UNIQUE", "CRASHES", "TARGET", "VERDICT")
     who = result["label"] or result["candidate"]
     title = f"{who} in {result['config']}, run {result['run_id']}; equal strength would win {result['chance']:.0%}"
     return f"{plain(title)}\n{table(heads, rows)}"

@@ -123,11 +123,20 @@ def test_heuristic_against_random_is_measured_and_stored(paths: Paths) -> None:
     (line,) = result["opponents"]
     assert (result["config"], result["candidate"], result["run_id"]) == ("square8_2p", "heuristic:1", "run")
     assert (line["opponent"], line["games"], line["crashes"], line["target"]) == ("random:1", 60, 0, 0.85)
-    assert line["wins"] >= 51 and line["meets"] is True
+    assert line["wins"] >= 51 and line["meets"] is True and line["verdict"] in ("PASS", "CONTINUE")
     assert line["unique"] == 60 and result["chance"] == 0.5
     assert line["exact_low"] < line["low"] < line["rate"] < line["high"]
     assert sum(won for _, _, won in identities(paths)) == line["wins"]
     assert win_rates(paths) == {}  # a baseline is no model
+
+
+def test_a_target_knows_how_many_play(paths: Paths) -> None:
+    """85 % against one Random are the odds of 73.9 % against two, and 60 % against Heuristic those of 42.9 %."""
+    chosen = settings(parse_config("square8_3p"), opponents=("random", "heuristic"))
+    line, other = gauntlet(paths, chosen, 24, run_id="run", workers=2, progress=quiet())["opponents"]
+    assert line["target"] == pytest.approx(0.739, abs=1e-3) and "same odds as 85 % of two" in line["requirement"]
+    assert line["meets"] is (line["rate"] >= line["target"])
+    assert other["target"] == pytest.approx(3 / 7) and other["verdict"] in ("CONTINUE", "FAIL")
 
 
 def test_the_number_of_workers_changes_nothing_and_a_run_goes_on(paths: Paths, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_strong_model_goes_all_the_way(root: Paths, make_model: Make, auto: An
     assert [(one["stage"], one["outcome"], one["state"]) for one in told["stages"]] == [
         ("staging", "PASS", "done"), ("production", "PASS", "done"),
     ]  # fmt: skip
-    assert find(root, row.label).stage == told["stage"] == "production" and told["games"] == 0
+    assert find(root, row.label).stage == told["stage"] == "production" and told["games"] == {}
     assert auto(row)[0] == Exit.REFUSED  # there is nothing above production
 
 
@@ -105,7 +105,7 @@ def test_a_dry_run_says_what_would_be_played_and_writes_nothing(root: Paths, mak
     row = make_model()
     before = sorted(path for path in root.root.rglob("*") if path.is_file())
     code, told = auto(row, "--gauntlet", "--games", "40", "--dry-run")
-    assert code == Exit.DONE and told["would_play"].startswith("up to 40 games each against random, heuristic")
+    assert code == Exit.DONE and told["would_play"].startswith("up to 40 games each against heuristic, random")
     assert [one["outcome"] for one in told["stages"]] == ["NO EVIDENCE", "NO EVIDENCE"]
     assert sorted(path for path in root.root.rglob("*") if path.is_file()) == before
     assert not root.state_db.exists()
