@@ -23,7 +23,7 @@ from typing import Any
 
 from backend.distribution.daemons import Daemons
 from backend.distribution.runner import Runner
-from backend.errors import LockedError, NoEvidenceError, RefusedError, RingRiftError
+from backend.errors import LockedError, NoEvidenceError, RefusedError, RingRiftError, resource_error
 from backend.fleet import reading
 from backend.fleet.hosts import load_hosts
 from backend.fleet.watch import Watch
@@ -253,6 +253,10 @@ class Supervisor:
         except RingRiftError as error:
             await store.end_operation(name, "failed", error=error.line(), result={"exit": int(error.exit_code)})
         except Exception as error:  # a bug in a handler, or a damaged row: this operation fails, the others go on
+            full = resource_error(error, str(error.filename or self.paths.root)) if isinstance(error, OSError) else None
+            if full is not None:
+                await store.end_operation(name, "failed", error=full.line(), result={"exit": int(full.exit_code)})
+                return
             log.exception("operation %s failed", name)
             await store.end_operation(name, "failed", error=f"{type(error).__name__}: {error}")
         else:

@@ -19,7 +19,7 @@ from backend.crash import crash_point
 from backend.errors import LockedError, NotFoundError, RefusedError, UnverifiedError
 from backend.paths import Paths
 from backend.plans import Change, Plan
-from backend.registry.archive import archive, archive_place, put_away_archived
+from backend.registry.archive import archive, archive_place, put_away_archived, take_back
 from backend.registry.changes import Author, author_of
 from backend.registry.leases import leases
 from backend.registry.outbox import publish
@@ -159,6 +159,8 @@ async def apply_archival(paths: Paths, plan: Plan, store: StateStore) -> dict[st
         try:
             kind = await asyncio.to_thread(_put_away, paths, params, now.get(label), leased, author)
         except (RefusedError, LockedError, UnverifiedError, NotFoundError) as error:
+            if isinstance(error, (RefusedError, LockedError)):
+                await asyncio.to_thread(take_back, paths, params)
             left[label] = error.line()
             continue
         done[kind].append(label)

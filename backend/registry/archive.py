@@ -17,7 +17,7 @@ from backend.crash import crash_point
 from backend.errors import LockedError, NotFoundError, RefusedError, UnverifiedError
 from backend.paths import Paths
 from backend.plans import Change, Plan
-from backend.registry.changes import Author, Decision, author_of, refuse_foreign, set_path
+from backend.registry.changes import Author, Decision, author_of, refuse_foreign, row_of, set_path
 from backend.registry.deployment import check_source
 from backend.registry.files import full_path, move, registered_path, stored_path
 from backend.registry.hashing import sha256_file, sidecar_path, write_sidecar
@@ -128,6 +128,14 @@ def archive(
 
     Returns the event's payload.
     """
+    try:
+        return _archive(paths, params, author, leased)
+    except (LockedError, RefusedError):
+        take_back(paths, params)
+        raise
+
+
+def _archive(paths: Paths, params: dict[str, Any], author: Author, leased: Mapping[str, str] | None) -> dict[str, Any]:
     after = str(params.get("after") or "archived")
     done = was_done(paths, author, EVENTS[after], str(params["model"]))
     if done is not None:
@@ -145,6 +153,24 @@ def archive(
     done = change_stage(paths, Planned(row.label, row.sha256, row.stage), after, decision, author, stored=stored)
     crash_point("archive.committed")
     return done
+
+
+def take_back(paths: Paths, params: dict[str, Any]) -> None:
+    """Moves a file back to where the registry says it lies, when it was moved for a change that was refused then.
+
+    Also what a run left that was killed between its move and the refusal. Nobody changes the registry meanwhile.
+    """
+    with writing(paths.registry_db) as db:
+        row = row_of(db, str(params["model"]))
+        there, moved = full_path(paths, row.path), full_path(paths, str(params["to"]))
+        if row.path != params["from"] or there.is_file() or not moved.is_file() or sha256_file(moved) != row.sha256:
+            return
+        crash_point("archive.refused")
+        there.parent.mkdir(parents=True, exist_ok=True)
+        move(moved, there, row.sha256)
+        write_sidecar(there, row.sha256)
+        sidecar_path(moved).unlink(missing_ok=True)
+        manifest_path(moved).unlink(missing_ok=True)
 
 
 def put_away(paths: Paths, row: ModelRow, to: str, reason: str, rating: dict[str, Any] | None = None) -> bool:
@@ -201,8 +227,13 @@ def put_away_archived(paths: Paths, label: str, folder: str, reason: str, *, to:
         return None
     crash_point("rollback.moved")
     with writing(paths.registry_db) as db:
-        set_path(db, row, to)
-    return to
+        now = row_of(db, label)
+        same = (now.stage, now.path) == (row.stage, row.path)
+        if same:
+            set_path(db, row, to)
+    if not same:
+        take_back(paths, {"model": label, "from": row.path, "to": to})
+    return to if same else None
 
 
 async def plan_restore(paths: Paths, *, model: str, reason: str | None = None) -> Plan:
@@ -257,9 +288,18 @@ async def apply_restore(paths: Paths, plan: Plan, store: StateStore) -> dict[str
 
 def restore(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, Any]:
     """:func:`apply_restore` without the event; returns the event's payload."""
-    done = was_done(paths, author, EVENTS["development"], str(params["model"]))
-    if done is not None:
-        return done
+    try:
+        done = was_done(paths, author, EVENTS["development"], str(params["model"])) or _restore(paths, params, author)
+    except (LockedError, RefusedError):
+        take_back(paths, params)
+        raise
+    source = full_path(paths, params["from"])
+    if is_archived_place(paths, params["from"]) and not source.is_file():
+        manifest_path(source).unlink(missing_ok=True)
+    return done
+
+
+def _restore(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, Any]:
     source, target, sha256 = full_path(paths, params["from"]), full_path(paths, params["to"]), str(params["sha256"])
     at = source if source.is_file() else target
     if sha256_file(at) != sha256:
@@ -271,7 +311,6 @@ def restore(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, A
     if source != target:
         write_sidecar(target, sha256)
         sidecar_path(source).unlink(missing_ok=True)
-        manifest_path(source).unlink(missing_ok=True)
     model = Planned(str(params["model"]), sha256, str(params["stage"]))
     decision = Decision("restore", str(params["reason"]))
     return change_stage(paths, model, "development", decision, author, stored=str(params["to"]))

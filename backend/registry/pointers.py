@@ -101,19 +101,26 @@ def previous_of(history: Sequence[Move], now: str) -> str | None:
 
 
 def earlier(history: Sequence[Move], now: str) -> tuple[str, ...]:
-    """Models that were in production besides ``now`` and were not left behind by a rollback, the last one first.
-
-    A rollback leaves behind everything that came after its target; a model that is promoted again counts as sound.
-    """
-    regressed: set[str] = set()
-    for n, move in enumerate(history):
-        if move.action == "rollback":
-            reached = max((k for k in range(n) if history[k].after == move.after), default=-1)
-            regressed |= {one.after for one in history[reached + 1 : n]}
-        regressed.discard(move.after)
+    """Models that were in production besides ``now`` and were not left behind by a rollback, the last one first."""
+    regressed = left_behind(history)
     found = [move.after for move in reversed(history)]
     found += [history[0].before] if history and history[0].before else []  # what was there before our first move
     return tuple(label for label in dict.fromkeys(found) if label != now and label not in regressed)
+
+
+def left_behind(history: Sequence[Move]) -> set[str]:
+    """Models that a rollback has left behind as regressed, and that nobody has put back since.
+
+    A rollback leaves behind everything that came after its target. One to a model that was left behind takes an earlier
+    rollback back, so it leaves nothing behind; a model that is promoted again counts as sound.
+    """
+    regressed: set[str] = set()
+    for n, move in enumerate(history):
+        if move.action == "rollback" and move.after not in regressed:
+            reached = max((k for k in range(n) if history[k].after == move.after), default=-1)
+            regressed |= {one.after for one in history[reached + 1 : n]}
+        regressed.discard(move.after)
+    return regressed
 
 
 def move(

@@ -167,10 +167,8 @@ def _held(
     for row in rows:
         if shared[row.path] > 1:
             found.setdefault(row.label, "another model has the same file")
-        elif not full_path(paths, row.path).is_relative_to(paths.root):
-            found.setdefault(row.label, "its file lies outside this root")
-        elif _NEVER.match(Path(row.path).name):
-            found.setdefault(row.label, f"its file is {Path(row.path).name}, which others open by that name")
+        elif fixed := stays(paths, row):
+            found.setdefault(row.label, fixed)
     for label, at in _restored(db).items():
         days = (now - at).total_seconds() / 86400
         if days < RESTORED_DAYS:
@@ -184,6 +182,14 @@ def _restored(db: sqlite3.Connection) -> dict[str, datetime]:
         return {}
     rows = db.execute("SELECT model, max(at) AS at FROM decisions WHERE action = 'restore' GROUP BY model")
     return {str(row["model"]): datetime.fromisoformat(row["at"]) for row in rows}
+
+
+def stays(paths: Paths, row: ModelRow) -> str:
+    """Why a model's file is never moved without being asked to; empty where it may be."""
+    if not full_path(paths, row.path).is_relative_to(paths.root):
+        return "its file lies outside this root"
+    name = Path(row.path).name
+    return f"its file is {name}, which others open by that name" if _NEVER.match(name) else ""
 
 
 def in_use(paths: Paths, rows: Iterable[ModelRow], leased: Mapping[str, str]) -> dict[str, str]:

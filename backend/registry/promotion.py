@@ -92,7 +92,8 @@ def _plan(paths: Paths, model: str, stage: str, override: str | None, reason: st
         ),
         command=shlex.join(["ringrift", "registry", "promote", row.label, "--stage", stage, *given]),
         undo=f"ringrift registry rollback --config {config}" if stage == "production" and ground.label else
-        f"ringrift registry archive {row.label}" if stage == "staging" else "promote another model of the config",
+        f"ringrift registry reject {row.label}, then ringrift registry restore {row.label}" if stage == "staging" else
+        "promote another model of the config",
         warnings=(f"OVERRIDE: {judged.outcome}, promoted against it: {override}",)
         if override and judged.outcome != "PASS" else (),
         guard={f"model {row.label}": row.stage, f"production {config}": production_text(ground)},

@@ -1,13 +1,15 @@
 """Rollback: the production pointer goes back to a model that was there before, and the regressed one is archived.
 
 One plan, one operation. The pointer moves in one transaction; the old model's file is where it was, so nothing is
-copied over a network and nothing has to be waited for.
+copied over a network and nothing has to be waited for. A rollback to a model that an earlier one left behind takes that
+one back: what it leaves has not regressed, and keeps its file where it is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from backend.configs import parse_config
@@ -19,7 +21,10 @@ from backend.registry import pointers
 from backend.registry.archive import archive_place, put_away_archived
 from backend.registry.changes import Author, Decision, author_of
 from backend.registry.deployment import check_source, production_file
-from backend.registry.health import Health, rollback_targets
+from backend.registry.files import full_path
+from backend.registry.health import Health, health, rollback_targets
+from backend.registry.leases import leases
+from backend.registry.policy_facts import in_use, stays
 from backend.registry.promotion import production_text, settle
 from backend.registry.schema import reading
 from backend.registry.store import find
@@ -43,10 +48,10 @@ async def plan_rollback(paths: Paths, *, config: str, to: str | None = None, rea
         RefusedError: the model was never in production, or is now.
         UnverifiedError: its file is not the one that was registered.
     """
-    return await asyncio.to_thread(_plan, paths, config, to, reason)
+    return await asyncio.to_thread(_plan, paths, config, to, reason, await leases(paths))
 
 
-def _plan(paths: Paths, config: str, to: str | None, reason: str | None) -> Plan:
+def _plan(paths: Paths, config: str, to: str | None, reason: str | None, leased: Mapping[str, str]) -> Plan:
     key = parse_config(config).key
     with reading(paths.registry_db) as db:
         pointer = pointers.current(db, key) if db is not None else pointers.Pointer(key)
@@ -60,39 +65,54 @@ def _plan(paths: Paths, config: str, to: str | None, reason: str | None) -> Plan
     if target.label not in been:
         raise RefusedError(f"it was never in production of {key}", where=target.label, hint="promote it instead")
     check_source(paths, target)
+    fit = health(paths, target)
     ground = Ground(key, pointer.label, pointer.revision)
-    regressed = find(paths, pointer.label)
-    why = reason or f"rolled back from {pointer.label}"
+    left = find(paths, pointer.label)
+    back = target.label in pointers.left_behind(history)
+    kept = "" if back else _kept(paths, left, leased)
+    why = reason or f"{'returned' if back else 'rolled back'} from {pointer.label}"
     return Plan(
         action="registry.rollback",
-        title=f"Roll production of {key} back to {target.label}",
+        title=f"{'Return' if back else 'Roll'} production of {key} {'' if back else 'back '}to {target.label}",
         params={
             "config": key, "production": pointer.label, "revision": pointer.revision, "model": target.label,
-            "sha256": target.sha256, "stage": target.stage, "reason": why,
+            "sha256": target.sha256, "stage": target.stage, "reason": why, "returns": back,
         },
         changes=(
             Change(f"production of {key}", pointer.label, target.label),
             Change(target.label, target.stage, "production"),
-            Change(pointer.label, regressed.stage, "archived"),
-            Change(f"file of {pointer.label}", regressed.path, archive_place(paths, regressed, "low_elo")),
-            Change(f"models_essential/{production_file(key)}", regressed.sha256[:12], target.sha256[:12]),
+            Change(left.label, left.stage, "archived; its file stays for a rollback" if back else "archived"),
+            *(
+                (Change(f"file of {left.label}", left.path, archive_place(paths, left, "low_elo")),)
+                if not back and not kept else ()
+            ),
+            Change(f"models_essential/{production_file(key)}", left.sha256[:12], target.sha256[:12]),
         ),
         steps=(
             "check the SHA-256 of the file to go back to",
             "pointer, stages, decision, audit entry and event in one transaction",
             f"place the file as models_essential/{production_file(key)}, with its checksum and the manifest",
             "publish MODEL_ROLLED_BACK; hosts that kept the file use their own copy",
-            f"move the file of {pointer.label} into the archive, with a manifest",
+            *((f"move the file of {left.label} into the archive, with a manifest",) if not back and not kept else ()),
         ),
         command=shlex.join(
             ["ringrift", "registry", "rollback", "--config", key, *(("--to", target.label) if to else ()),
              *(("--reason", reason) if reason else ())]
         ),
         undo=f"ringrift registry rollback --config {key} --to {pointer.label}",
-        warnings=tuple(f"{one.row.label} is passed over: {one.why}" for one in passed),
+        warnings=(
+            *(f"{one.row.label} is passed over: {one.why}" for one in passed),
+            *(() if fit.sound else (f"{target.label} is not sound: {fit.why}",)),
+            *((f"the file of {left.label} stays where it is: {kept}",) if kept else ()),
+        ),
         guard={f"model {target.label}": target.stage, f"production {key}": production_text(ground)},
         typed=key,
     )  # fmt: skip
+
+
+def _kept(paths: Paths, row: ModelRow, leased: Mapping[str, str]) -> str:
+    """Why the file of the model that is left stays where it is; empty where it goes into the archive."""
+    return stays(paths, row) or in_use(paths, (row,), leased).get(row.label, "")
 
 
 def _recommended(paths: Paths, config: str) -> tuple[ModelRow, tuple[Health, ...]]:
@@ -124,10 +144,18 @@ async def apply_rollback(paths: Paths, plan: Plan, store: StateStore) -> dict[st
         done = await asyncio.to_thread(_roll_back, paths, plan.params, author)
         crash_point("rollback.committed")
     done = await settle(paths, store, done, stage="production")
-    left, reason = str(plan.params["production"]), str(plan.params["reason"])
-    away = await asyncio.to_thread(put_away_archived, paths, left, "low_elo", f"regressed: {reason}")
+    if plan.params.get("returns"):
+        return done
+    kept, away = await asyncio.to_thread(_put_away, paths, plan.params, await leases(paths, store))
     crash_point("rollback.archived")
-    return done | ({"archived": away} if away else {})
+    return done | ({"archived": away} if away else {}) | ({"kept": kept} if kept else {})
+
+
+def _put_away(paths: Paths, params: dict[str, Any], leased: Mapping[str, str]) -> tuple[str, str | None]:
+    """Moves the file of the regressed model, unless it has to stay: why, or its new place."""
+    row = find(paths, str(params["production"]))
+    kept = _kept(paths, row, leased) if full_path(paths, row.path).is_file() else ""  # else it was moved before a kill
+    return kept, None if kept else put_away_archived(paths, row.label, "low_elo", f"regressed: {params['reason']}")
 
 
 def _roll_back(paths: Paths, params: dict[str, Any], author: Author) -> dict[str, Any]:
@@ -136,4 +164,5 @@ def _roll_back(paths: Paths, params: dict[str, Any], author: Author) -> dict[str
     ground = Ground(str(params["config"]), str(params["production"]), int(params["revision"]))
     model = Planned(row.label, str(params["sha256"]), str(params["stage"]))
     reason = str(params["reason"])
-    return switch(paths, ground, model, Decision("rollback", reason), author, left=f"regressed: {reason}")
+    left = f"{row.label} came back: {reason}" if params.get("returns") else f"regressed: {reason}"
+    return switch(paths, ground, model, Decision("rollback", reason), author, left=left)

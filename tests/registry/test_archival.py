@@ -117,12 +117,14 @@ def test_what_is_protected_stays_whatever_the_rules_say(root: Paths, make_model:
 
 
 def job(paths: Paths, params: dict[str, object], state: str = "waiting") -> None:
+    """A job that no supervisor starts: it is bound to a host that there is not."""
+
     async def add() -> None:
         async with await StateStore.open(paths) as store, store.database.write() as db:
             number = await db.next_number("job")
             await db.run(
-                "INSERT INTO jobs (number, id, kind, config, title, params, state, created_at)"
-                " VALUES (?, ?, 'gauntlet', 'hex8_2p', 't', ?, ?, 0)",
+                "INSERT INTO jobs (number, id, kind, config, title, params, state, created_at, bound)"
+                " VALUES (?, ?, 'gauntlet', 'hex8_2p', 't', ?, ?, 0, 'nowhere')",
                 (number, f"g{number}", json.dumps(params), state),
             )
 

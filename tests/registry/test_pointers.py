@@ -173,6 +173,9 @@ def move(action: str, after: str, n: int, before: str | None = None) -> Move:
         ("+a +b -a +c", "a"),
         ("+a +b -a +c +b", "c"),  # b was mended and promoted again
         ("+a +b -a +c -a", None),
+        ("+a +b -a -b", "a"),  # the rollback was taken back: nothing is wrong with a
+        ("+a +b -a -b -a", None),
+        ("+a +b +c -a -b", "a"),
     ],
 )
 def test_a_rollback_never_goes_to_what_was_left_behind(history: str, previous: str | None) -> None:

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,10 +28,12 @@ from backend.registry.archive import (
     manifest_path,
     plan_archive,
     plan_restore,
+    restore,
 )
-from backend.registry.changes import Author
-from backend.registry.hashing import read_sidecar, sha256_file
+from backend.registry.changes import Author, Decision
+from backend.registry.hashing import read_sidecar, sha256_file, sidecar_path
 from backend.registry.store import Candidate, Registration, find, info, register
+from backend.registry.switch import Planned, change_stage
 from backend.state.store import StateStore
 
 BY = Author("me", "by hand")
@@ -140,6 +143,63 @@ async def test_a_kill_at_any_step_is_carried_on_by_the_next_run(
     found = info(paths, "hex8_2p:v1")
     assert found.row.present and found.row.stage == "archived"
     assert sum(step.after == "archived" for step in found.transitions) == 1
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_file_comes_back_when_the_model_changes_while_it_is_moved(
+    paths: Paths, model: Registration, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    plan = await plan_archive(paths, model="hex8_2p:v1", reason="old")
+    real = archiving.put_away
+
+    def change_meanwhile(*args: Any, **named: Any) -> bool:
+        moved = real(*args, **named)
+        planned = Planned("hex8_2p:v1", model.sha256, "development")
+        change_stage(paths, planned, "staging", Decision("promote", "t"), Author("you", "at the same time"))
+        if killed:
+            raise KeyboardInterrupt
+        return moved
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archiving, "put_away", change_meanwhile)
+        with pytest.raises(KeyboardInterrupt if killed else LockedError):
+            archive(paths, plan.params, BY)
+    if killed:
+        assert not model.path.exists()
+        with pytest.raises(RefusedError):
+            archive(paths, plan.params, BY)
+    found, target = find(paths, "hex8_2p:v1"), paths.root / plan.params["to"]
+    assert (found.stage, found.present, found.path) == ("staging", True, plan.params["from"])
+    assert sha256_file(model.path) == model.sha256 == read_sidecar(model.path)
+    assert not target.exists() and not manifest_path(target).exists() and not sidecar_path(target).exists()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_restored_file_goes_back_into_the_archive_when_the_model_changes_meanwhile(
+    paths: Paths, model: Registration, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    away = archive(paths, (await plan_archive(paths, model="hex8_2p:v1")).params, BY)
+    plan = await plan_restore(paths, model="hex8_2p:v1")
+    real = archiving.move
+
+    def change_meanwhile(*args: Any) -> None:
+        real(*args)
+        monkeypatch.setattr(archiving, "move", real)  # the way back is as it is
+        with closing(sqlite3.connect(paths.registry_db)) as db, db:
+            db.execute("UPDATE versions SET stage = 'production'")  # as a rollback does: the path stays
+        if killed:
+            raise KeyboardInterrupt
+
+    again = Author("me", "restore")
+    monkeypatch.setattr(archiving, "move", change_meanwhile)
+    with pytest.raises(KeyboardInterrupt if killed else LockedError):
+        restore(paths, plan.params, again)
+    if killed:
+        with pytest.raises(LockedError):
+            restore(paths, plan.params, again)
+    target = paths.root / away["path"]
+    assert find(paths, "hex8_2p:v1").present and not model.path.exists()
+    assert sha256_file(target) == model.sha256 == read_sidecar(target)
 
 
 async def test_a_model_whose_file_is_gone_is_archived_in_the_registry_alone(paths: Paths, model: Registration) -> None:
