@@ -22,6 +22,7 @@ from backend.distribution.drift import holdings
 from backend.distribution.rows import limits_of_all, transfer_rows
 from backend.errors import NotFoundError, RingRiftError
 from backend.evaluation.records import win_rates
+from backend.event_needs import TOLD_BY_EVENT, event_needs
 from backend.fleet.hosts import load_hosts
 from backend.fleet.store import host_rows, make_rows
 from backend.jobs.rows import job_rows, pipeline_rows
@@ -137,6 +138,7 @@ async def _read_state(paths: Paths, trouble: list[Need]) -> tuple[Snapshot, tupl
             pipelines=await pipeline_rows(store),
             operations=await store.operations(),
             events=await store.events(last=EVENTS_SHOWN),
+            troubles=await store.latest_events(TOLD_BY_EVENT),
             supervisor=await store.supervisor(),
             transfers=await transfer_rows(store),
             limits=await limits_of_all(store),
@@ -274,6 +276,7 @@ def needs(
         for operation in state.operations
         if operation.state in ("failed", "refused") and _recent(operation.created_at, state.taken_at)
     ]
+    found += event_needs(state.troubles, state.taken_at)
     found += [
         Need(f"{model.label}: its file is missing", model.label, "models", "error")
         for model in models

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from typing import Any
 
 from backend.configs import CONFIGS, parse_config
 from backend.databases import open_reader, sqlite_errors, tables
-from backend.errors import NoEvidenceError, RefusedError, RingRiftError
+from backend.errors import NoEvidenceError, NotFoundError, RefusedError, RingRiftError, UnverifiedError
 from backend.paths import Paths
 from backend.plans import Plan
 from backend.registry.archival import Ruled, plan_of, rulings, summary
@@ -33,6 +33,7 @@ from backend.state.store import StateStore
 
 BY = "policy"
 EVENT = "ARCHIVAL_DUE"
+FAILED, WORKS = "POLICY_FAILED", "POLICY_WORKS"
 SHOWN = 20
 """Models that an event of a dry run names; it counts all."""
 NEXT = {"development": "staging", "staging": "production"}
@@ -117,6 +118,7 @@ class PolicyDaemon:
     wake: Callable[[], None] = lambda: None
     _judged: dict[tuple[str, str], tuple[Any, ...]] = field(default_factory=dict)
     _complaint: str = ""
+    _troubles: dict[str, str] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Looks for ever; ends by being cancelled."""
@@ -140,7 +142,21 @@ class PolicyDaemon:
         """Does what the policies ask for now; nothing but a read where all are off."""
         policies = await asyncio.to_thread(read_policies, self.paths)
         await self._promote(policies)
-        await self._archive(policies)
+        await self._told("archival", self._archive(policies))
+
+    async def _told(self, what: str, work: Awaitable[None]) -> None:
+        """Does one part of a look. What fails is told once, and again when it is something else; the others go on."""
+        try:
+            await work
+            line = ""
+        except RingRiftError as error:
+            line = error.line()
+        if line == self._troubles.get(what, ""):
+            return
+        self._troubles[what] = line
+        if line:
+            log.error("policy of %s: %s", what, line)
+        await self.store.add_event(FAILED if line else WORKS, what, {"reason": line} if line else {})
 
     # promotion
 
@@ -153,7 +169,7 @@ class PolicyDaemon:
         for config in configs:
             own = [row for row in rows if row.config == config and row.stage in NEXT and row.present]
             if own and config not in busy:
-                await self._promote_in(config, own)
+                await self._told(f"promotion {config}", self._promote_in(config, own))
 
     async def _configs_at_work(self) -> set[str]:
         """Configs with an operation under way that moves one of their models up or back."""
@@ -167,19 +183,28 @@ class PolicyDaemon:
     async def _promote_in(self, config: str, rows: Sequence[ModelRow]) -> None:
         """Submits the promotion that is due in a config; at most one."""
         passed = await asyncio.to_thread(self._passed, config, rows)
-        chosen = choose(passed)
+        unfit: RingRiftError | None = None
+        while (chosen := choose(passed)) is not None:
+            try:
+                plan = await plan_promote(
+                    self.paths, model=chosen.label, stage=chosen.stage, reason="all criteria pass; promoted by policy"
+                )
+                break
+            except (RefusedError, NoEvidenceError):  # it has changed since it was judged a moment ago
+                return
+            except (UnverifiedError, NotFoundError) as error:  # its file is not what was registered: the next one
+                unfit = unfit or error
+                passed = [one for one in passed if one != chosen]
         if chosen is None:
-            return
-        try:
-            plan = await plan_promote(
-                self.paths, model=chosen.label, stage=chosen.stage, reason="all criteria pass; promoted by policy"
-            )
-        except (RefusedError, NoEvidenceError):  # it has changed since it was judged a moment ago
+            if unfit is not None:
+                raise unfit
             return
         ground = await asyncio.to_thread(ground_of, self.paths, config)
         seq = await asyncio.to_thread(_newest, self.paths)
         what = f"{plan.params['sha256']} {chosen.stage} {ground.revision} {seq.get(config, '0')}"
         await self._submit(plan, what)
+        if unfit is not None:
+            raise unfit
 
     async def _submit(self, plan: Plan, what: str) -> None:
         """The same again is the same operation, whatever became of it; on another day it is tried anew."""

@@ -103,6 +103,7 @@ class Snapshot:
     models: tuple[ModelRow, ...] = ()
     operations: tuple[OperationRow, ...] = ()
     events: tuple[EventRow, ...] = ()
+    troubles: tuple[EventRow, ...] = ()  # of types that need the operator, each subject's last one
     supervisor: SupervisorRow = SupervisorRow(alive=False)
     needs: tuple[Need, ...] = ()
     policies: tuple[PolicyRow, ...] = ()

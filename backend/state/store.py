@@ -7,6 +7,7 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -218,16 +219,17 @@ class StateStore:
                 "SELECT * FROM events WHERE (?1 IS NULL OR type = ?1) AND id > ?2 ORDER BY id DESC LIMIT ?3",
                 (type, after or 0, -1 if after is not None else last),
             )
-        return tuple(
-            EventRow(
-                row["id"],
-                datetime.fromtimestamp(row["at"], UTC),
-                row["type"],
-                row["subject"],
-                json.loads(row["payload"]),
-            )
-            for row in reversed(rows)
-        )
+        return tuple(_event(row) for row in reversed(rows))
+
+    async def latest_events(self, types: Collection[str], *, last: int = 200) -> tuple[EventRow, ...]:
+        """Of the newest ``last`` events of each type the last one of each type and subject, oldest first."""
+        found: dict[tuple[str, str], EventRow] = {}
+        async with self.database.read() as db:
+            for type in types:
+                rows = await db.all("SELECT * FROM events WHERE type = ? ORDER BY id DESC LIMIT ?", (type, last))
+                for row in rows:
+                    found.setdefault((type, row["subject"]), _event(row))
+        return tuple(sorted(found.values(), key=lambda event: event.id))
 
     # the supervisor
 
@@ -289,3 +291,8 @@ def _operation(row: Row) -> OperationRow:
         error=row["error"],
         result=json.loads(row["result"]),
     )
+
+
+def _event(row: Row) -> EventRow:
+    at = datetime.fromtimestamp(row["at"], UTC)
+    return EventRow(row["id"], at, row["type"], row["subject"], json.loads(row["payload"]))

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
+from backend.overview import read_snapshot
 from backend.paths import Paths
-from backend.registry.policy_daemon import BY, Clockwork, Mark, Pace, Passed, PolicyDaemon, choose, mark_of
+from backend.registry.policy_daemon import BY, FAILED, Clockwork, Mark, Pace, Passed, PolicyDaemon, choose, mark_of
 from backend.registry.store import find
 from backend.snapshot import EventRow, OperationRow
 from backend.state.store import StateStore
@@ -163,6 +164,41 @@ def test_a_damaged_registry_is_said_once_and_the_daemon_lives(
 
     asyncio.run(work())
     assert [record.getMessage().count("not a database") for record in caplog.records] == [1]
+
+
+def test_a_model_whose_file_is_broken_holds_nothing_else_up(root: Paths, make_model: Make) -> None:
+    broken, next_best, other = make_model(), make_model(), make_model("hex8_4p")
+    play(root, broken.sha256, "heuristic:1", 200, wins=190)
+    play(root, next_best.sha256, "heuristic:1", 200, wins=180)
+    play(root, other.sha256, "heuristic:1", 400, wins=300, config="hex8_4p")
+    file = root.root / broken.path
+    file.chmod(0o644)
+    file.write_bytes(b"no checkpoint")
+    put(root, "promotion", "on")
+
+    async def work() -> tuple[list[str], list[str], list[str]]:
+        async with await StateStore.open(root) as store:
+            daemon = PolicyDaemon(root, store)
+            await daemon.look()
+            first = (await read_snapshot(root)).needs
+            await daemon.look()  # the same trouble is told once
+            events = await store.events(type=FAILED)
+            titles = [row.title for row in await store.operations()]
+            file.unlink()
+            for name, _ in await store.open_operations():
+                await store.end_operation(name, "refused")
+            await daemon.look()
+            over = (await read_snapshot(root)).needs
+            return (
+                titles,
+                [event.subject for event in events],
+                [n.text for n in first if "policy" in n.text] + [n.text for n in over if "policy" in n.text],
+            )
+
+    titles, told, needs = asyncio.run(work())
+    assert sorted(titles) == [f"Promote {next_best.label} to staging", f"Promote {other.label} to staging"]
+    assert told == ["promotion hex8_2p"]
+    assert len(needs) == 1 and needs[0].startswith("policy of promotion hex8_2p: ") and broken.path in needs[0]
 
 
 def wait_until(what: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from backend.configs import parse_config
-from backend.errors import LockedError, NotFoundError, RefusedError, UnverifiedError
+from backend.errors import Exit, LockedError, NotFoundError, RefusedError, UnverifiedError
 from backend.paths import Paths
 from backend.registry import archive as archiving
 from backend.registry import files
@@ -35,6 +36,8 @@ from backend.registry.hashing import read_sidecar, sha256_file, sidecar_path
 from backend.registry.store import Candidate, Registration, find, info, register
 from backend.registry.switch import Planned, change_stage
 from backend.state.store import StateStore
+from tests.registry.conftest import Make
+from tests.registry.test_promotion_crashes import carry_out
 
 BY = Author("me", "by hand")
 
@@ -266,3 +269,22 @@ async def test_an_archived_file_that_was_changed_is_not_restored(paths: Paths, m
     away.unlink()
     with pytest.raises(NotFoundError):
         await plan_restore(paths, model="hex8_2p:v1")
+
+
+def test_a_place_that_may_not_be_written_to_is_told_in_one_line(root: Paths, make_model: Make) -> None:
+    """The way that no handler of ours has foreseen: the archive is mounted so that nobody can write to it."""
+    row = make_model()
+    plan = asyncio.run(plan_archive(root, model=row.label))
+    archive_dir = root.models / "archive"
+    archive_dir.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "none", str(archive_dir)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this machine does not let us mount")
+    try:
+        done = carry_out(root, plan)
+    finally:
+        subprocess.run(["umount", "-l", str(archive_dir)], check=True)
+    assert done.state == "failed" and done.error is not None and done.error.startswith("the file system is read-only")
+    assert done.result == {"exit": int(Exit.RESOURCE)}
+    found = find(root, row.label)
+    assert (found.stage, found.path, found.present) == (row.stage, row.path, True)
