@@ -211,12 +211,21 @@ def _stop_all(work: _Work, failure: Failure) -> None:
 
 def _common_cause(transfer: Transfer, facts: Facts) -> str | None:
     since = max(facts.wall - MASS_S, transfer.resumed_at)
-    fell = [row for row in transfer.rows if row.fell_at > since and row.delivery.state not in SETTLED]
+    fell = [
+        row for row in transfer.rows
+        if row.fell_at > since and row.delivery.state not in SETTLED and not _lacks_engine(row.delivery.failure)
+    ]  # fmt: skip
     if len(fell) < MASS_LEAST or len(fell) <= MASS_SHARE * len(transfer.rows):
         return None
     reasons = [row.delivery.failure.line() for row in fell if row.delivery.failure is not None]
     often = max(set(reasons), key=reasons.count) if reasons else "no reason was told"
-    return f"{len(fell)} of {len(transfer.rows)} hosts fell back within {MASS_S:.0f} s: {often}"
+    what = f"{len(fell)} of {len(transfer.rows)} hosts fell back within {MASS_S:.0f} s: {often}"
+    return f"{what}; to go on: ringrift transfers resume {transfer.id}"
+
+
+def _lacks_engine(failure: Failure | None) -> bool:
+    """An engine that is not installed is missing for good, and known to be: the next one is the way, not a person."""
+    return failure is not None and failure.reason in (Reason.NOT_HERE, Reason.NOT_THERE)
 
 
 def _go_on(work: _Work) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from backend.errors import RefusedError, ResourceError, RingRiftError
 from backend.fleet import bootstrap_host
-from backend.fleet.bundle import Bundle, make_bundle, pins
+from backend.fleet.bundle import OPTIONAL, Bundle, make_bundle, pins
 from backend.fleet.doctor import findings, packages_for
 from backend.fleet.hosts import Host
 from backend.fleet.probe import Report, expand_home, probe, python_of
@@ -43,7 +43,8 @@ class Setup:
         python: the interpreter; its path names the hash of the code, so it never runs another.
         bundle: SHA-256 of the code.
         root: the folder under which jobs have theirs.
-        versions: of Python and the packages there, and the number of CUDA devices.
+        versions: of Python and the packages there, None of an optional one that it cannot import, and the number of
+            CUDA devices.
         made: whether anything had to be made.
         removed: folders of earlier versions that were removed.
     """
@@ -112,13 +113,15 @@ async def bootstrap(
     await tell("checking the packages" if given else "making the environment (the first time takes minutes)")
     facts = report.facts | {"packages": host.packages}
     index = host.settings.get("torch_cpu_index") if packages_for(facts, report.sample) == "cpu" else None
-    wanted = {"folder": folder, "given": given, "pins": list(pins()), "index": index}
+    wanted: dict[str, Any] = {"folder": folder, "given": given, "pins": list(pins()), "index": index}
+    wanted["optional"] = list(pins(OPTIONAL))
     packages = await _step(remote, host, python, "environment", wanted, PIP_S)
     await tell(f"sending the code {bundle.sha256[:12]}")
     placed = await _place(remote, host, python, folder, bundle, packages)
     await tell("testing it")
     hint = "install it there" if given else "remove the folder venvs there and bootstrap again"
     request = {"folder": folder, "sha256": bundle.sha256, "hint": hint, "modules": list(MODULES)}
+    request["optional"] = list(OPTIONAL)
     versions = await _step(remote, host, [placed["python"]], "check", request, STEP_S)
     if selftest:
         await _play(remote, host, placed["python"], folder)

@@ -12,6 +12,7 @@ complete before its last rename or its marker, so a step that was killed leaves 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -64,6 +65,8 @@ def environment(request: dict[str, Any]) -> dict[str, Any]:
             if not os.path.exists(os.path.join(target, MARKER)):
                 make_environment(target, python, request["pins"], index)
     os.utime(os.path.join(target, MARKER))
+    for pin in request.get("optional", ()):
+        add_optional(python, pin)
     code = "import json, site; print(json.dumps(site.getsitepackages()))"
     sites = json.loads(run([python, "-I", "-c", code]))
     return {"key": key, "sites": sites, "python": python, "made": made}
@@ -86,6 +89,18 @@ def make_environment(target: str, python: str, pins: list[str], index: str | Non
         run([*pip, "--no-deps", "--index-url", index, *torch], "pip cannot install", f"is torch to be had at {index}?")
     run([*pip, *pins], "pip cannot install", "is there a network? else give venv_activate in hosts.yaml")
     write(os.path.join(target, MARKER), "\n".join(pins))
+
+
+def add_optional(python: str, pin: str) -> None:
+    """Installs a package that may be missing, unless it is there; only from a wheel, for not every machine has one."""
+    name = pin.partition("==")[0]
+    there = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"
+    try:
+        run([python, "-I", "-c", there])
+    except StepError:
+        pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--quiet"]
+        with contextlib.suppress(StepError):  # the check tells that it is not there
+            run([*pip, "--only-binary", ":all:", pin])
 
 
 def unpack(request: dict[str, Any]) -> dict[str, Any]:
@@ -184,6 +199,11 @@ def check(request: dict[str, Any]) -> dict[str, Any]:
         found[name] = str(getattr(module, "__version__", "unknown"))
         if name == "torch":
             found["cuda"] = module.cuda.device_count() if module.cuda.is_available() else 0
+    for name in request.get("optional", ()):
+        try:
+            found[name] = str(getattr(importlib.import_module(name), "__version__", "unknown"))
+        except (ImportError, OSError):  # OSError: a library that it needs is missing
+            found[name] = None
     return found
 
 

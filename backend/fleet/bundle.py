@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,8 @@ PACKAGES = ("backend", "ringrift_console", "screens")
 KEPT = (".py", ".tcss")
 NEEDED = ("torch", "numpy", "numba", "psutil", "PyYAML", "aiosqlite")
 """What jobs need; the console's own packages stay here."""
+OPTIONAL = ("libtorrent",)
+"""What a host is given where there is a wheel for it; without it files reach the host in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,16 @@ def _files(root: Path) -> list[Path]:
     return [path for name in PACKAGES for path in (root / name).rglob("*") if path.suffix in KEPT and path.is_file()]
 
 
-def pins() -> tuple[str, ...]:
-    """What an environment on a host has to hold, in the versions that run here: ``torch==2.13.0``, ..."""
-    return tuple(f"{name}=={metadata.version(name).partition('+')[0]}" for name in NEEDED)
+def pins(names: Sequence[str] = NEEDED) -> tuple[str, ...]:
+    """What an environment on a host is to hold, in the versions that run here: ``torch==2.13.0``, ...
+
+    Packages of :data:`OPTIONAL` that this machine lacks itself are left out.
+    """
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name}=={metadata.version(name).partition('+')[0]}")
+        except metadata.PackageNotFoundError:
+            if name not in OPTIONAL:
+                raise
+    return tuple(found)

@@ -122,6 +122,9 @@ def test_many_that_fall_back_at_once_pause_the_transfer_until_somebody_has_looke
     others = [placed(f"n{n}", State.DONE) for n in range(4, 10)]
     (pause,) = reconcile(transfer(*rows, *others), facts())
     assert isinstance(pause, todo.Pause) and "3 of 9 hosts" in pause.why and "no route" in pause.why
+    assert pause.why.endswith("ringrift transfers resume x1")
+    bare = [placed(f"n{n}", State.QUEUED, route=1, fell_at=990.0, why=Reason.NOT_THERE) for n in range(1, 4)]
+    assert not any(isinstance(one, todo.Pause) for one in reconcile(transfer(*bare, *others), facts()))
     assert not any(isinstance(one, todo.Pause) for one in reconcile(transfer(*rows[:2], *others), facts()))
     again = transfer(*rows, *others, resumed_at=995.0)
     assert not any(isinstance(one, todo.Pause) for one in reconcile(again, facts()))

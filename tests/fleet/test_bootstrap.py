@@ -19,12 +19,14 @@ from typing import Any
 
 import pytest
 
+from backend.distribution.transports.base import Means
+from backend.distribution.transports.torrent import TorrentTransport
 from backend.errors import RefusedError, ResourceError, RingRiftError, SettingsError, UnverifiedError
 from backend.fleet import bootstrap as strapping
 from backend.fleet import bootstrap_host
 from backend.fleet import plans as planning
 from backend.fleet.bootstrap import bootstrap
-from backend.fleet.bundle import NEEDED, PACKAGES, make_bundle, pins
+from backend.fleet.bundle import NEEDED, OPTIONAL, PACKAGES, make_bundle, pins
 from backend.fleet.doctor import DISK_BYTES, findings, packages_for
 from backend.fleet.errors import LinkLost
 from backend.fleet.hosts import Host, parse_hosts
@@ -87,6 +89,7 @@ def test_a_bundle_holds_code_and_nothing_else(tmp_path: Path) -> None:
 def test_pins_are_the_versions_that_run_here() -> None:
     assert [pin.split("==")[0] for pin in pins()] == list(NEEDED)
     assert all("+" not in pin for pin in pins())
+    assert [pin.split("==")[0] for pin in pins(OPTIONAL)] == ["libtorrent"]
 
 
 async def test_a_host_is_set_up_once_and_found_again(
@@ -98,7 +101,7 @@ async def test_a_host_is_set_up_once_and_found_again(
     assert setup.made
     assert setup.root == folder
     assert setup.python.startswith(f"{folder}/bundles/{setup.bundle}/env-")
-    assert setup.versions["torch"].startswith("2.")
+    assert setup.versions["torch"].startswith("2.") and setup.versions["libtorrent"].startswith("2.")
     assert report.facts is not None
     assert files(f"{folder}/incoming") == []
     assert files(folder, ".new-*") == []
@@ -279,6 +282,47 @@ def test_an_environment_by_pip_is_made_once_and_resumed(tmp_path: Path, monkeypa
     assert not bootstrap_host.environment(request)["made"]
     assert len(runs) == 2
     assert made["sites"][0].startswith(str(tmp_path))
+
+
+def test_what_is_optional_is_installed_from_a_wheel_or_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = {"folder": str(tmp_path), "given": False, "pins": ["x==1"], "optional": ["libtorrent==2.1.1"]}
+    asked: list[list[str]] = []
+    real = bootstrap_host.run
+
+    def run(argv: list[str], *words: str) -> str:
+        if "pip" not in argv[:3]:
+            return real(argv, *words)
+        asked.append(argv[-3:])
+        if "--only-binary" in argv:
+            raise bootstrap_host.StepError("run", "no wheel for this machine")
+        return ""
+
+    monkeypatch.setattr(bootstrap_host, "run", run)
+    assert bootstrap_host.environment(request)["made"]
+    assert asked[-1] == ["--only-binary", ":all:", "libtorrent==2.1.1"] and len(asked) == 2
+    assert not bootstrap_host.environment(request)["made"] and len(asked) == 3  # it is looked for each time
+
+
+async def test_a_host_without_what_is_optional_is_set_up_and_says_so(
+    here: ThisMachine, paths: Paths, code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strapping, "OPTIONAL", ("no_such_package",))
+    monkeypatch.setattr(strapping, "pins", lambda names=NEEDED: ())
+    setup, _ = await bootstrap(here, HOST, paths, selftest=False)
+    assert setup.versions["no_such_package"] is None
+
+
+@pytest.mark.parametrize(
+    ("versions", "fit"), [({"libtorrent": None}, False), ({"libtorrent": "2.1.1"}, True), ({}, True)]
+)
+def test_a_swarm_is_planned_where_the_bootstrap_found_libtorrent_or_never_looked(
+    paths: Paths, versions: dict[str, str | None], fit: bool
+) -> None:
+    nobody: Any = None  # nobody is asked: the host's facts say it
+    found = TorrentTransport().there(Means(paths, nobody, {}, "t", paths.console), HOST, {"versions": versions})
+    assert (found is None) is fit
 
 
 async def test_a_plan_names_what_is_missing_first(paths: Paths, code: Path, monkeypatch: pytest.MonkeyPatch) -> None:

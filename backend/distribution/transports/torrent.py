@@ -43,9 +43,10 @@ class TorrentTransport:
         return None
 
     def there(self, means: Means, host: Host, facts: Mapping[str, Any]) -> Failure | None:
-        tools = facts.get("tools")
-        if isinstance(tools, Mapping) and "libtorrent" in tools and not tools["libtorrent"]:
-            return Failure(Reason.NOT_THERE, "its Python has no libtorrent", "install libtorrent 2.1 there")
+        found = facts.get("versions")  # as the last bootstrap has found them; before that nothing is known
+        if isinstance(found, Mapping) and "libtorrent" in found and found["libtorrent"] is None:
+            hint = "install libtorrent 2.1 for it and bootstrap again"
+            return Failure(Reason.NOT_THERE, "its Python has no libtorrent", hint)
         return None
 
     async def start(self, means: Means, group: Group) -> TorrentDelivery:
