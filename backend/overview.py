@@ -35,6 +35,7 @@ from backend.snapshot import BUSY, ENDED, AlarmRow, ConfigRow, HostRow, JobRow, 
 from backend.state.store import StateStore
 from backend.thresholds import thresholds
 from backend.training.volume import volume
+from backend.transfer_needs import transfer_needs
 
 EVENTS_SHOWN = 50
 
@@ -277,6 +278,7 @@ def needs(
         if operation.state in ("failed", "refused") and _recent(operation.created_at, state.taken_at)
     ]
     found += event_needs(state.troubles, state.taken_at)
+    found += transfer_needs(state.transfers, state.holdings, state.taken_at)
     found += [
         Need(f"{model.label}: its file is missing", model.label, "models", "error")
         for model in models

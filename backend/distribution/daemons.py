@@ -10,16 +10,17 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from backend.distribution.described import hosts_described
 from backend.distribution.drift import audit_hosts, holdings
-from backend.distribution.plans import gpus_of, plan_distribute
+from backend.distribution.plans import gpus_of, plan_distribute, unable
 from backend.distribution.policy import Policy, read_policy
-from backend.errors import RingRiftError
+from backend.errors import LockedError, RefusedError, ResourceError, RingRiftError, UnverifiedError
 from backend.fleet.hosts import Host, Hosts
 from backend.fleet.store import host_rows
 from backend.paths import Paths
@@ -28,12 +29,36 @@ from backend.state.store import StateStore
 
 POLL_S = 1.0
 SCAN_S = 60.0
+RETRY_S = 300.0
+RETRIED_FOR = timedelta(hours=24)
 CURSOR = "distribution events"
 MODELS = ("MODEL_PROMOTED", "MODEL_ROLLED_BACK")
 EXPORTED = "EXPORT_COMPLETED"
 BY = "policy"
 
 log = logging.getLogger("ringrift.supervisor")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One distribution that nobody asked for by hand.
+
+    Attributes:
+        key: of its cause; it is submitted once.
+        what: label or SHA-256 of a model, or a file.
+        hosts: names; empty for all.
+        name: under which it is published; empty for its own.
+        sha256: what the file must be; empty for whatever it is.
+        config: of a production model, which a newer one replaces.
+    """
+
+    key: str
+    what: str
+    cause: str
+    hosts: tuple[str, ...] = ()
+    name: str = ""
+    sha256: str = ""
+    config: str = ""
 
 
 class Daemons:
@@ -45,15 +70,19 @@ class Daemons:
 
     def __init__(self, paths: Paths, store: StateStore, wake: Callable[[], None] = lambda: None) -> None:
         self.paths, self.store, self._wake = paths, store, wake
-        self._scanned = float("-inf")
+        self._scanned = self._retried = float("-inf")
         self._audited = time.monotonic()
-        self._version: int | None = None
 
     async def run(self) -> None:
-        """Works until it is cancelled."""
+        """Works until it is cancelled; a promotion does not wait for an audit or for the hashing of datasets."""
+        async with asyncio.TaskGroup() as group:
+            for work in (self._models, self._datasets, self._audits):
+                group.create_task(self._always(work))
+
+    async def _always(self, work: Callable[[Hosts, Policy], Awaitable[None]]) -> None:
         while True:
             try:
-                await self.tick()
+                await self._once(work)
             except RingRiftError as error:
                 log.error("%s", error.line())
                 await asyncio.sleep(SCAN_S)
@@ -64,15 +93,32 @@ class Daemons:
 
     async def tick(self) -> None:
         """One look: new events, now and then the datasets, now and then the hosts."""
+        await self._once(self._models, self._datasets, self._audits)
+
+    async def _once(self, *works: Callable[[Hosts, Policy], Awaitable[None]]) -> None:
         hosts = await hosts_described(self.paths)
         if all(host.is_local for host in hosts.hosts):
             return
         policy = await asyncio.to_thread(read_policy, self.paths.root)
-        exported = await self._events(policy)
+        for work in works:
+            await work(hosts, policy)
+
+    async def _models(self, hosts: Hosts, policy: Policy) -> None:
+        if await self._events(policy):
+            self._scanned = float("-inf")
         now = time.monotonic()
-        if policy.datasets and (exported or now - self._scanned >= SCAN_S):
+        if now - self._retried >= RETRY_S:
+            self._retried = now
+            await self._retry()
+
+    async def _datasets(self, hosts: Hosts, policy: Policy) -> None:
+        now = time.monotonic()
+        if policy.datasets and now - self._scanned >= SCAN_S:
             self._scanned = now
             await self.scan(hosts)
+
+    async def _audits(self, hosts: Hosts, policy: Policy) -> None:
+        now = time.monotonic()
         if policy.audit_minutes and now - self._audited >= 60 * policy.audit_minutes:
             self._audited = now
             await self.audit(hosts, policy)
@@ -87,9 +133,9 @@ class Daemons:
         for event in fresh:
             if event.type in MODELS and event.payload.get("config") and event.payload.get("sha256"):
                 last[str(event.payload["config"])] = event  # an older promotion of a config is of no use any more
-        for event in last.values() if policy.models else ():
+        for config, event in last.items() if policy.models else ():
             cause = "rollback" if event.type == MODELS[1] else "promotion"
-            await self._submit(f"{cause} event {event.id}", str(event.payload["sha256"]), cause, [])
+            await self._submit(Wish(f"{cause} event {event.id}", str(event.payload["sha256"]), cause, config=config))
         await self._move(fresh[-1].id)
         return any(event.type == EXPORTED for event in fresh)
 
@@ -112,9 +158,12 @@ class Daemons:
         if not chosen:
             return
         for path in await asyncio.to_thread(_datasets, self.paths.training):
-            about = await asyncio.to_thread(path.stat)
-            key = f"dataset {path.name} {about.st_size} {about.st_mtime_ns}"
-            await self._submit(key, str(path), "export", chosen)
+            try:
+                about = await asyncio.to_thread(path.stat)
+                key = f"dataset {path.name} {about.st_size} {about.st_mtime_ns}"
+                await self._submit(Wish(key, str(path), "export", tuple(chosen)))
+            except OSError as error:  # it went while it was looked at; the next scan sees what there is then
+                log.warning("%s: %s", path, error.strerror or error)
 
     async def audit(self, hosts: Hosts, policy: Policy) -> list[HoldingRow]:
         """Asks hosts what they hold; tells of drift, and mends it where the policy says so."""
@@ -133,29 +182,54 @@ class Daemons:
             payload = {"title": title, "hosts": [row.host for row in rows], "transfer": transfer}
             await self.store.add_event("DRIFT_FOUND", name, payload, key=f"drift {mark} {at[:13]}")
             if policy.repair:
-                async with self.store.database.read() as db:
-                    row_ = await db.one("SELECT model, path FROM transfers WHERE id = ?", (transfer,))
-                if row_ is not None:
-                    what = str(row_["model"] or row_["path"])
-                    await self._submit(f"repair {mark} {at}", what, "repair", [row.host for row in rows], name)
+                await self._repair(f"repair {mark} {at}", hosts, [row.host for row in rows], name, transfer)
         return found
 
-    async def _submit(self, key: str, what: str, cause: str, hosts: list[str], name: str = "") -> None:
+    async def _repair(self, key: str, hosts: Hosts, names: list[str], name: str, transfer: str) -> None:
+        """Sends what a transfer has brought once more, to those of some hosts that can be sent anything now."""
+        async with self.store.database.read() as db:
+            row = await db.one("SELECT model, path, sha256 FROM transfers WHERE id = ?", (transfer,))
+        rows = {one.name: one for one in await host_rows(self.store, hosts)}
+        able = tuple(one for one in names if (host := hosts.get(one)) and unable(host, rows[one]) is None)
+        if row is not None and able:
+            what = str(row["model"] or row["path"])
+            await self._submit(Wish(key, what, "repair", able, name, str(row["sha256"])))
+
+    async def _submit(self, wish: Wish, *, again: bool = False) -> None:
         """Plans and submits, once a key; a plan that cannot be made is told of, once."""
         async with self.store.database.read() as db:
-            done = await db.one("SELECT 1 FROM operations WHERE key = ?", (key,))
-            told = await db.one("SELECT 1 FROM events WHERE key = ?", (f"refused {key}",))
-        if done is not None or told is not None:
+            done = await db.one("SELECT 1 FROM operations WHERE key = ?", (wish.key,))
+            told = await db.one("SELECT 1 FROM events WHERE key = ?", (f"refused {wish.key}",))
+        if done is not None or (told is not None and not again):
             return
         try:
-            plan = await plan_distribute(self.paths, what=what, hosts=hosts or None)
+            plan = await plan_distribute(self.paths, what=wish.what, hosts=wish.hosts or None)
+            if wish.sha256 and plan.params["sha256"] != wish.sha256:
+                raise UnverifiedError("the file here is no longer the one that was sent", where=wish.what)
         except RingRiftError as error:
-            payload: dict[str, Any] = {"title": error.line(), "cause": cause}
-            await self.store.add_event("DISTRIBUTION_REFUSED", what, payload, key=f"refused {key}")
+            passing = isinstance(error, (RefusedError, ResourceError, LockedError))
+            payload: dict[str, Any] = {"title": error.line(), "cause": wish.cause}
+            payload |= {"wish": asdict(wish), "again": passing}
+            await self.store.add_event("DISTRIBUTION_REFUSED", wish.what, payload, key=f"refused {wish.key}")
             return
-        params = plan.params | {"cause": cause} | ({"name": name} if name else {})
-        await self.store.submit(replace(plan, params=params), BY, key=key)
+        params = plan.params | {"cause": wish.cause} | ({"name": wish.name} if wish.name else {})
+        await self.store.submit(replace(plan, params=params), BY, key=wish.key)
+        if told is not None:
+            await self.store.add_event("DISTRIBUTION_PLANNED", wish.what, key=f"planned {wish.key}")
         self._wake()
+
+    async def _retry(self) -> None:
+        """Tries what was refused within a day for the state of hosts, which passes, unless something newer came."""
+        newest: dict[str, str] = {}
+        for event in await self.store.latest_events(MODELS):
+            newest[str(event.payload.get("config"))] = str(event.payload.get("sha256"))
+        for event in await self.store.latest_events(("DISTRIBUTION_REFUSED",)):
+            told = event.payload.get("wish")
+            if not told or not event.payload.get("again") or datetime.now(UTC) - event.at > RETRIED_FOR:
+                continue
+            wish = Wish(**{**told, "hosts": tuple(told["hosts"])})
+            if not wish.config or newest.get(wish.config) == wish.what:
+                await self._submit(wish, again=True)
 
 
 def _datasets(folder: Path) -> list[Path]:

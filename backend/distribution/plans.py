@@ -163,7 +163,7 @@ async def choose(
         means = _means(paths, described)
     able, warnings = [], []
     for host in wanted:
-        why = _unable(host, rows[host.name])
+        why = unable(host, rows[host.name])
         if why is None:
             able.append(host)
         elif named:
@@ -209,7 +209,7 @@ def _means(paths: Paths, described: Hosts) -> Means:
     return Means(paths, SshPool(paths), described, "", paths.console / "distribution")
 
 
-def _unable(host: Host, row: HostRow) -> tuple[str, str] | None:
+def unable(host: Host, row: HostRow) -> tuple[str, str] | None:
     """Why nothing can be sent to a host, and what mends it."""
     if host.is_local:
         return "it is this machine", "it has the file"

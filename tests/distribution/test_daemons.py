@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from backend.configs import parse_config
+from backend.distribution import daemons as watching
 from backend.distribution import plans
 from backend.distribution.daemons import Daemons
 from backend.distribution.policy import Policy, read_policy
@@ -124,6 +126,92 @@ async def test_drift_is_told_and_mended_from_the_kept_copy_where_the_policy_says
         assert await daemons.audit(hosts, Policy(repair=True)) == []
         assert [one.type for one in await store.events()].count("DRIFT_FOUND") == 1
         assert len(await transfer_rows(store)) == 2
+
+
+async def test_what_the_hosts_could_not_take_is_sent_when_they_can(
+    make_cluster: MakeCluster, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = await make_cluster(1)
+    describe(cluster)
+    async with await StateStore.open(paths) as store:
+        file = paths.root / "new.pth"
+        torch.save({"w": torch.zeros(3)}, file)
+        row = find(paths, register(paths, Candidate(file=file, config=parse_config("hex8_2p"))).label)
+        for sha256 in ("1" * 64, row.sha256):
+            payload = {"config": "hex8_2p", "sha256": sha256}
+            await store.add_event("MODEL_PROMOTED", f"{row.label} {sha256[:4]}", payload)
+        daemons = Daemons(paths, store)
+        with monkeypatch.context() as patch:
+            patch.setattr(plans, "_free", lambda row: 0)
+            await daemons.tick()
+            daemons._retried = float("-inf")
+            await daemons.tick()
+        assert await carried_out(cluster, store) == []
+        assert [need.text for need in (await read_snapshot(paths)).needs if "not sent: no room" in need.text]
+        daemons._retried = float("-inf")
+        await Daemons(paths, store).tick()  # of a new supervisor
+        (made,) = await carried_out(cluster, store)
+        assert (made.cause, made.sha256, made.live) == ("promotion", row.sha256, 1)
+        assert not [need for need in (await read_snapshot(paths)).needs if "not sent" in need.text]
+
+
+async def test_a_file_that_goes_while_datasets_are_looked_at_stops_no_other(
+    make_cluster: MakeCluster, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = await make_cluster(1)
+    describe(cluster, n1={"gpus": 1})
+    async with await StateStore.open(paths) as store:
+        dataset(paths.training / "hex8_2p.npz")
+        there = paths.training / "hex8_2p.npz"
+        monkeypatch.setattr(watching, "_datasets", lambda folder: [folder / "gone.npz", there])
+        await Daemons(paths, store).tick()
+        assert [row.name for row in await carried_out(cluster, store)] == ["data/training/hex8_2p.npz"]
+
+
+async def test_a_promotion_does_not_wait_for_an_audit(
+    make_cluster: MakeCluster, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = await make_cluster(1)
+    describe(cluster)
+    asked, submitted = asyncio.Event(), asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(watching, "audit_hosts", hang)
+    async with await StateStore.open(paths) as store:
+        file = paths.root / "new.pth"
+        torch.save({"w": torch.zeros(3)}, file)
+        row = find(paths, register(paths, Candidate(file=file, config=parse_config("hex8_2p"))).label)
+        daemons = Daemons(paths, store, submitted.set)
+        daemons._audited = float("-inf")
+        running = asyncio.create_task(daemons.run())
+        async with asyncio.timeout(60):
+            await asked.wait()
+            await store.add_event("MODEL_PROMOTED", row.label, {"config": "hex8_2p", "sha256": row.sha256})
+            await submitted.wait()
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_a_file_that_was_edited_since_is_not_sent_as_a_repair(make_cluster: MakeCluster, paths: Paths) -> None:
+    cluster = await make_cluster(1)
+    describe(cluster)
+    path = paths.root / "a.pth"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"w": torch.zeros(3)}, path)
+    async with await StateStore.open(paths) as store:
+        await store.submit(await plans.plan_distribute(paths, what=str(path)))
+        await carried_out(cluster, store)
+        torch.save({"w": torch.ones(4)}, path)
+        place = cluster.base("n1") / "models/a.pth"
+        place.unlink()
+        await Daemons(paths, store).audit(load_hosts(paths.hosts_yaml), Policy(repair=True))
+        assert await carried_out(cluster, store) == [] and not place.exists()
+        (refused,) = await store.events(type="DISTRIBUTION_REFUSED")
+        assert "no longer the one that was sent" in refused.payload["title"]
+        assert any("ringrift fleet drift" in need.text for need in (await read_snapshot(paths)).needs)
 
 
 def test_the_policy_of_a_root(tmp_path: Path) -> None:
