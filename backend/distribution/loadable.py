@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import errno
+import inspect
 import json
 import math
 import os
@@ -169,7 +171,13 @@ def check_checkpoint(stream: IO[bytes]) -> tuple[str, str, str]:
     seen = check_archive(stream)
     try:
         import torch
-    except ImportError:
+
+        restricted = "weights_only" in inspect.signature(torch.load).parameters
+    except MemoryError:
+        raise
+    except Exception:  # none here, or a broken one: a library that it needs is missing
+        return "structure", "", seen
+    if not restricted:
         return "structure", "", seen
     stream.seek(0)
     try:
@@ -177,11 +185,20 @@ def check_checkpoint(stream: IO[bytes]) -> tuple[str, str, str]:
     except MemoryError:
         raise
     except Exception as error:  # made-up bytes let the restricted unpickler stumble in any way at all
+        if _of_the_host(error):
+            raise
         lines = str(error).strip().splitlines()
         raise Unloadable(f"torch cannot read it: {lines[0][:120] if lines else type(error).__name__}") from error
     if not isinstance(content, dict):
         raise Unloadable("it holds no dictionary")
     return "weights_only", str(torch.__version__), seen
+
+
+def _of_the_host(error: Exception) -> bool:
+    """Whether a trouble says nothing of the file: no memory, or a disk that cannot be read."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.EIO, errno.ESTALE, errno.ENOMEM)
+    return isinstance(error, RuntimeError) and "memory" in str(error) and "alloc" in str(error)
 
 
 def check(stream: IO[bytes], kind: str) -> dict[str, str]:
@@ -198,6 +215,8 @@ def check(stream: IO[bytes], kind: str) -> dict[str, str]:
     except Unloadable as error:
         answer.update(result="does not load", message=str(error))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
+        if _of_the_host(error):
+            raise
         answer.update(result="does not load", message=f"not a readable archive: {error}"[:200])
     return answer
 

@@ -18,7 +18,7 @@ class Course(StrEnum):
     WAIT = "wait"  # nothing until the host has changed: space, reachability, a person; looked at again now and then
     STOP = "stop"  # nothing more for this host, and a person is told
     HALT = "halt"  # nothing more for this file on any host: the source is bad
-    NONE = "none"  # somebody wanted it so
+    NONE = "none"  # somebody wanted it so; nothing more is done and nobody need look
 
 
 class Reason(StrEnum):
@@ -37,8 +37,10 @@ class Reason(StrEnum):
     DISK_FULL = "disk full"
     UNSAFE = "unsafe path"  # a symlink, or a folder that others may write to
     NOT_LOADABLE = "not loadable"  # the right hash, but it cannot be read as what it says it is
+    NOT_LOADABLE_THERE = "not loadable there"  # it can be read on this machine, so it is the host's Python
     SOURCE_CHANGED = "source changed"  # the file here is not the one that was planned
     REFUSED = "refused"  # the host cannot be used: unknown key, login, no Python
+    SUPERSEDED = "superseded"  # a newer transfer has put another file there under this name
     CANCELLED = "cancelled"
 
     @property
@@ -60,8 +62,10 @@ _COURSES = {
     Reason.DISK_FULL: Course.WAIT,
     Reason.UNSAFE: Course.STOP,
     Reason.NOT_LOADABLE: Course.HALT,
+    Reason.NOT_LOADABLE_THERE: Course.STOP,
     Reason.SOURCE_CHANGED: Course.HALT,
     Reason.REFUSED: Course.WAIT,
+    Reason.SUPERSEDED: Course.NONE,
     Reason.CANCELLED: Course.NONE,
 }
 

@@ -298,6 +298,11 @@ def known_hash(place: Place, descriptor: int, proofs: dict[str, Any], hint: str 
     return hash_of(descriptor)
 
 
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE)
+"""Signals that a bad file may cause in who reads it. Others, for memory, time, a shutdown or an old processor, say
+nothing of the file."""
+
+
 def load(descriptor: int, request: dict[str, Any], size: int) -> dict[str, Any]:
     """Lets a process of its own read the file as what it says it is."""
     kind, program = str(request["kind"]), request.get("loadable")
@@ -314,8 +319,9 @@ def load(descriptor: int, request: dict[str, Any], size: int) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired as error:
         raise Refused("engine failed", f"the file was not read within {limit:.0f} s", "is the host busy?") from error
-    if done.returncode in (-9, -24):  # killed for memory or time: says more of the host than of the file
-        raise Refused("engine failed", "whoever read the file was killed", "has the host enough memory?")
+    if done.returncode < 0 and -done.returncode not in CRASHES:
+        what = f"whoever read the file was ended by signal {-done.returncode}"
+        raise Refused("engine failed", what, "has the host enough memory?")
     try:
         answer = dict(json.loads(done.stdout.splitlines()[-1]))
     except (ValueError, IndexError):
@@ -356,7 +362,7 @@ def prepare(request: dict[str, Any], source: BinaryIO) -> Answer:
     if room.f_files and room.f_favail < 8:
         raise Refused("disk full", "no inodes are free", "remove some files")
     entry = names.get(request["name"], {})
-    _refuse_older(entry, request)
+    _refuse_older(entry, request, sha256)
     return {
         "folder": os.path.join(place.path, "stage", sha256),
         "lease": os.path.join(place.path, "lease"),
@@ -365,9 +371,9 @@ def prepare(request: dict[str, Any], source: BinaryIO) -> Answer:
     }  # fmt: skip
 
 
-def _refuse_older(entry: dict[str, Any], request: dict[str, Any]) -> None:
-    if int(entry.get("number", 0)) > int(request["number"]):
-        raise Refused("refused", f"transfer {entry['number']} has put a newer file there", "plan it again")
+def _refuse_older(entry: dict[str, Any], request: dict[str, Any], sha256: str) -> None:
+    if int(entry.get("number", 0)) > int(request["number"]) and entry.get("sha256") != sha256:
+        raise Refused("superseded", f"transfer {entry['number']} has put a newer file there")
 
 
 def _stored(place: Place, sha256: str, size: int) -> bool:
@@ -460,7 +466,7 @@ def finish(request: dict[str, Any], source: BinaryIO) -> Answer:
     place.lock()
     names, proofs = place.read("names.json"), place.read("proofs.json")
     entry = dict(names.get(name, {}))
-    _refuse_older(entry, request)
+    _refuse_older(entry, request, sha256)
     begun = time.monotonic()
     proof = proofs.get(sha256) if _stored(place, sha256, size) else None
     kept = proof is not None
@@ -484,7 +490,10 @@ def finish(request: dict[str, Any], source: BinaryIO) -> Answer:
     }  # fmt: skip
     _append(place, receipt)
     hashes = [sha256, *(one for one in entry.get("kept", []) if one != sha256)][:KEPT]
-    names[name] = {"sha256": sha256, "number": request["number"], "kept": hashes, "receipt": receipt,
+    number = max(
+        int(request["number"]), int(entry.get("number", 0))
+    )  # a newer transfer may have brought the same bytes
+    names[name] = {"sha256": sha256, "number": number, "kept": hashes, "receipt": receipt,
                    "previous": receipt["previous"]}  # fmt: skip
     place.write("names.json", names)
     _prune(place, names, proofs)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.crash import crash_point
-from backend.distribution import ledger, states
+from backend.distribution import ledger, loadable, receiver, states
 from backend.distribution import reconcile as todo
 from backend.distribution.behind import Behind
 from backend.distribution.budgets import MBIT, least
@@ -151,7 +151,7 @@ class Runner:
         if not transfers:
             return False
         await self._describe()
-        loads = _loads(transfers)
+        loads, second = _loads(transfers), todo.second_in_line(transfers)
         named = {row.host for transfer in transfers for row in transfer.rows}
         await self._limits.look(transfers, {name: mbit for name in named if (mbit := self._mbit(name))})
         for transfer in transfers:
@@ -160,7 +160,7 @@ class Runner:
                 work = self._works[transfer.id] = _Work(time.monotonic())
                 transfer = await self._take_up(transfer)
             await self._look_after(transfer, work)
-            for action in todo.reconcile(transfer, self._facts_of(transfer, work, loads)):
+            for action in todo.reconcile(transfer, self._facts_of(transfer, work, loads, second)):
                 await self._act(transfer, work, action)
         return True
 
@@ -185,7 +185,9 @@ class Runner:
 
     # looking
 
-    def _facts_of(self, transfer: Transfer, work: _Work, loads: Mapping[str, int]) -> Facts:
+    def _facts_of(
+        self, transfer: Transfer, work: _Work, loads: Mapping[str, int], second: Collection[tuple[str, str]]
+    ) -> Facts:
         found = {}
         for row in transfer.rows:
             about = work.of(row.host)
@@ -193,6 +195,7 @@ class Runner:
                 about.busy or about.held, about.ready_at, self._seen(work, row), about.gained_at, about.failures,
                 about.failed_at,
                 loads.get(row.host, 0) - (row.delivery.state in WORKING), self._mbit(row.host), about.behind_since,
+                (transfer.id, row.host) in second,
             )  # fmt: skip
         return Facts(time.monotonic(), time.time(), work.began, found, self._many, frozenset(work.deliveries))
 
@@ -363,6 +366,9 @@ class Runner:
         about.ready_at = None
         if failure.reason is Reason.CORRUPT:  # perhaps the file here is not the one any more that was read
             work.payload = None
+        if failure.reason is Reason.NOT_LOADABLE and await asyncio.to_thread(loads_here, transfer):
+            what, hint = f"{failure.what}, but it loads here", "mend the host's Python or torch, then retry"
+            failure = Failure(Reason.NOT_LOADABLE_THERE, what, hint)
         log.info("%s to %s: %s", transfer.id, row.host, failure.line())
         if failure.reason.course is Course.HALT:  # told first, so that no crash in between hides it
             log.error("%s is stopped: %s", transfer.id, failure.line())
@@ -537,3 +543,14 @@ def settled(transfer: Transfer) -> bool:
 def live(transfer: Transfer) -> int:
     """How many hosts have the file in place, proved."""
     return sum(row.delivery.state in LIVE for row in transfer.rows)
+
+
+def loads_here(transfer: Transfer) -> bool:
+    """Whether this machine can read a file as what it says it is; one host alone does not condemn it for all."""
+    request = {"kind": transfer.kind, "loadable": loadable.__file__}
+    try:
+        with open(transfer.path, "rb") as stream:
+            answer = receiver.load(stream.fileno(), request, transfer.size)
+    except (receiver.Refused, OSError):
+        return False
+    return bool(answer["result"] == "loads" and answer["method"] != "structure")

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -21,7 +22,7 @@ import torch
 
 from backend.distribution import loadable, receiver
 from backend.distribution.manifest import make_payload, piece_size
-from backend.distribution.reasons import Reason
+from backend.distribution.reasons import Course, Reason
 from backend.distribution.receiving import ReceiverError
 from backend.distribution.transports.base import Payload
 from backend.errors import UnverifiedError
@@ -76,6 +77,24 @@ async def test_a_file_is_proved_and_published_and_the_receipt_says_so(
     assert own.stat().st_mode & 0o777 == 0o700
     assert json.loads((own / "receipts.jsonl").read_text()) == receipt
     assert await finish(cluster, payload) == receipt, "asked again, because the answer was lost"
+
+
+async def test_an_older_transfer_gives_way_to_a_newer_file_and_finds_its_own_bytes_published(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    cluster = await make_cluster()
+    old, new = checkpoint(tmp_path / "1.pth", 1), checkpoint(tmp_path / "2.pth", 2)
+    cluster.number = 2
+    await put(cluster, new)
+    await finish(cluster, new)
+    cluster.number = 1
+    for waiting in (put(cluster, old), finish(cluster, old)):
+        failure = (await refused(waiting)).failure
+        assert failure.reason is Reason.SUPERSEDED and failure.reason.course is Course.NONE
+    assert (await finish(cluster, new))["file"]["sha256"] == new.sha256  # the same bytes, planned before
+    names = json.loads((cluster.base("n1") / ".distribution" / OWNER / "names.json").read_text())
+    assert names[NAME]["number"] == 2
+    assert (cluster.base("n1") / NAME).read_bytes() == new.path.read_bytes()
 
 
 async def test_receipts_are_a_chain(make_cluster: MakeCluster, tmp_path: Path) -> None:
@@ -391,6 +410,53 @@ def test_what_is_no_archive_does_not_load(tmp_path: Path) -> None:
     for data in (b"", b"\x80\x04K\x01.", some_bytes(1000), good[:-30], broken):
         for kind in ("npz", "checkpoint"):
             assert verdict(tmp_path / "a", data, kind)["result"] == "does not load"
+
+
+@pytest.mark.parametrize(
+    "torch_there",
+    [
+        "raise OSError('libcudart.so.12: cannot open shared object file')",
+        "raise RuntimeError('numpy was made for another version')",
+        "def load(stream, map_location=None): raise TypeError('an old one')",
+    ],
+)
+def test_a_broken_or_old_torch_says_nothing_of_the_file(tmp_path: Path, torch_there: str) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"w": torch.rand(3)}, path)
+    (tmp_path / "torch.py").write_text(torch_there)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['', 'checkpoint']; "
+    code += f"exec(compile(open({loadable.__file__!r}).read(), 'l', 'exec'))"
+    with path.open("rb") as stream:
+        done = subprocess.run([sys.executable, "-I", "-c", code], stdin=stream, capture_output=True, check=True)
+    answer = json.loads(done.stdout)
+    assert (answer["result"], answer["method"]) == ("loads", "structure")
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (signal.SIGTERM, Reason.ENGINE),
+        (signal.SIGILL, Reason.ENGINE),
+        (signal.SIGKILL, Reason.ENGINE),
+        (signal.SIGSEGV, None),
+    ],
+)  # fmt: skip
+def test_only_a_crash_that_a_file_can_cause_counts_against_it(
+    tmp_path: Path, number: signal.Signals, reason: Reason | None
+) -> None:
+    dying = tmp_path / "python"
+    dying.write_text(f"#!/bin/sh\nkill -{int(number)} $$\n")
+    dying.chmod(0o755)
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"x")
+    request = {"kind": "checkpoint", "loadable": loadable.__file__, "python": str(dying)}
+    with path.open("rb") as stream:
+        if reason is None:
+            assert receiver.load(stream.fileno(), request, 1)["result"] == "does not load"
+        else:
+            with pytest.raises(receiver.Refused) as caught:
+                receiver.load(stream.fileno(), request, 1)
+            assert caught.value.reason == str(reason)
 
 
 def test_a_checkpoint_is_checked_by_its_structure_where_there_is_no_torch(tmp_path: Path) -> None:

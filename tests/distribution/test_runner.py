@@ -169,6 +169,43 @@ async def test_the_right_hash_that_does_not_load_stops_everything(make_cluster: 
         await runner.close()
 
 
+async def test_a_host_whose_python_cannot_read_it_stops_alone(make_cluster: MakeCluster, paths: Paths) -> None:
+    cluster = await make_cluster(3)
+    odd = paths.root / "odd-python"
+    odd.parent.mkdir(parents=True, exist_ok=True)
+    told = '{"result": "does not load", "method": "", "version": "", "message": "torch cannot read it"}'
+    odd.write_text(f'#!/bin/sh\ncase "$*" in *loadable*) echo \'{told}\';; *) exec {sys.executable} "$@";; esac\n')
+    odd.chmod(0o755)
+    describe(cluster, n1={"gpus": 1, "python_path": str(odd)})
+    path = paths.root / "good.pth"
+    torch.save({"w": torch.zeros(3)}, path)
+    async with await StateStore.open(paths) as store:
+        runner = runner_of(cluster, store)
+        row = await until(runner, store, await submit(cluster, store, path))
+        assert {host.host: host.state for host in row.hosts} == {"n1": "failed", "n2": "done", "n3": "done"}
+        (first,) = [host for host in row.hosts if host.host == "n1"]
+        assert first.reason == "not loadable there" and "but it loads here" in first.failure
+        assert "TRANSFER_HALTED" not in [event.type for event in await store.events()]
+        await runner.close()
+
+
+async def test_the_same_bytes_under_two_names_are_sent_to_a_host_once(make_cluster: MakeCluster, paths: Paths) -> None:
+    cluster = await make_cluster(1)
+    describe(cluster)
+    one = cluster.file(1 << 20)
+    two = one.path.with_name("two.bin")
+    two.write_bytes(one.path.read_bytes())
+    async with await StateStore.open(paths) as store:
+        runner = runner_of(cluster, store)
+        names = [await submit(cluster, store, path) for path in (one.path, two)]
+        rows = [await until(runner, store, name) for name in names]
+        assert [row.live for row in rows] == [1, 1]
+        assert rows[0].head_sent >= 1 << 20 and rows[1].head_sent == 0
+        assert all(held(cluster, "n1", row.name) == one.path.read_bytes() for row in rows)
+        assert [host.failure for row in rows for host in row.hosts] == ["", ""]
+        await runner.close()
+
+
 async def test_pause_resume_and_cancel(make_cluster: MakeCluster, paths: Paths) -> None:
     cluster = await make_cluster(1)
     describe(cluster)

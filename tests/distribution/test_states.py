@@ -121,10 +121,10 @@ EVENTS: list[states.Event] = [
 def test_any_order_of_events_keeps_the_promises() -> None:
     random.seed(5)
     reached = set()
-    for _ in range(2000):
+    for _ in range(6000):
         row = NEW
         last = (0, 0)
-        for _ in range(40):
+        for _ in range(60):
             event = random.choice(EVENTS)
             try:
                 after = step(row, event)
