@@ -118,14 +118,18 @@ EVENTS: list[states.Event] = [
 ]  # fmt: skip
 
 
+WEIGHTS = [1 if isinstance(event, states.Failed) else 6 for event in EVENTS]
+"""So that many a walk comes far, though there are more ways to fail than to go on."""
+
+
 def test_any_order_of_events_keeps_the_promises() -> None:
     random.seed(5)
     reached = set()
-    for _ in range(6000):
+    for _ in range(2000):
         row = NEW
         last = (0, 0)
-        for _ in range(60):
-            event = random.choice(EVENTS)
+        for _ in range(40):
+            event = random.choices(EVENTS, WEIGHTS)[0]
             try:
                 after = step(row, event)
             except states.ImpossibleError:
