@@ -47,6 +47,8 @@ def test_every_verb_has_a_handler_help_and_a_root_option(action, capsys: pytest.
         (["gauntlet", "/nowhere/m.pth"], Exit.NOT_FOUND, "/nowhere/m.pth"),
         (["registry", "info", "hex8_2p:v9"], Exit.NOT_FOUND, "hex8_2p:v9"),
         (["registry", "info", f"hex8_2p:v{10**20}"], Exit.NOT_FOUND, f"hex8_2p:v{10**20}"),
+        (["rules", "play", "--config", "hex8_2p", "--players", "random", "--seed", "-1"], Exit.USAGE, "-1"),
+        (["rules", "record", "--config", "hex8_2p", "--output", "/nowhere/g.gz", "--seed", "-1"], Exit.USAGE, "-1"),
         (["jobs", "show", "t99"], Exit.NOT_FOUND, "t99"),
         (["export", "--use-discovery", "--board-type", "hex8", "--num-players", "2"], Exit.NO_EVIDENCE, "hex8_2p"),
         (["train", "--config", "hex8_2p"], Exit.NOT_FOUND, "hex8_2p.npz"),
