@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from io import UnsupportedOperation
 from typing import Any, NoReturn
 
 from backend.errors import Exit, RingRiftError, UsageError, resource_error
@@ -108,6 +109,34 @@ def _terminate(signum: int, frame: object) -> NoReturn:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb and returns its exit code."""
+    code = int(Exit.DONE)
+    try:
+        try:
+            code = _run(argv)
+        finally:  # the flush of an interpreter that ends has no exit code of ours
+            if sys.stdout is not None:  # closed by our caller
+                sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output went away (`| head`)
+        _drop_output()
+    except OSError as error:
+        full = resource_error(error, str(error.filename or ""))
+        if full is None:
+            raise
+        _drop_output()
+        sys.stderr.write(f"ringrift: {full.line()}\n")
+        code = int(full.exit_code)
+    return code
+
+
+def _drop_output() -> None:
+    """Points standard output at nothing, so that what is left in its buffer fails no second time."""
+    with suppress(UnsupportedOperation):  # of a stream that is no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _run(argv: list[str] | None) -> int:
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
         action: Action = args.action
@@ -121,16 +150,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("ringrift: interrupted\n")
         return int(Exit.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); keep the interpreter from complaining while it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(Exit.DONE)
-    except OSError as error:
-        full = resource_error(error, str(error.filename or ""))
-        if full is None:
-            raise
-        sys.stderr.write(f"ringrift: {full.line()}\n")
-        return int(full.exit_code)
 
 
 if __name__ == "__main__":

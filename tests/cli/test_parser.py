@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,10 +65,23 @@ def test_a_mistake_is_one_line_and_its_own_exit_code(
     assert words in err
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
-    command = f"{sys.executable} -m ringrift_console.cli --help | true"
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=REPO, capture_output=True, check=False)
-    assert b"Traceback" not in done.stderr
+def through_bash(words: str, after: str) -> subprocess.CompletedProcess[bytes]:
+    """Runs ``ringrift`` with buffered output, as an operator's shell does."""
+    command = f"set -o pipefail; {sys.executable} -m ringrift_console.cli {words} {after}"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(["bash", "-c", command], cwd=REPO, capture_output=True, check=False, env=environment)
+
+
+@pytest.mark.parametrize("words", ["--help", "status", "registry list --json"])
+def test_a_reader_that_goes_away_is_no_error(words: str, tmp_path: Path) -> None:
+    done = through_bash(f"--root {tmp_path} {words}" if words != "--help" else words, "| true")
+    assert (done.returncode, done.stderr) == (Exit.DONE, b"")
+
+
+def test_output_that_has_no_room_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
+    done = through_bash(f"registry list --json --root {tmp_path}", "> /dev/full")
+    assert done.returncode == Exit.RESOURCE
+    assert done.stderr.startswith(b"ringrift: the disk is full") and len(done.stderr.splitlines()) == 1
 
 
 def test_the_generated_pages_are_current() -> None:
