@@ -21,14 +21,16 @@ from ringrift_console.actions import ACTIONS, Action, Param, load
 
 _TYPES = {"str": str, "int": int, "float": float, "path": str}
 _GROUPS = {
-    "hosts": "machines: list, show, probe, enrol, bootstrap, drain, undrain, shell",
-    "jobs": "jobs: submit, list, show, follow, cancel, retry",
-    "audit": "the registry's log of changes: verify",
-    "policies": "what is done without being asked: list, set",
-    "monitor": "models in production: list, show, ack, rollback, golden, check, status, set",
-    "registry": "models: list, info, compare, history, promote, rollback, archive, restore, reject, export",
-    "ratings": "Elo: list, history, verify",
-    "rules": "the game: replay, bench, play, record",
+    "hosts": "machines",
+    "jobs": "jobs",
+    "transfers": "files on their way to hosts",
+    "fleet": "what lies on hosts",
+    "audit": "the registry's log of changes",
+    "policies": "what is done without being asked",
+    "monitor": "models in production",
+    "registry": "models",
+    "ratings": "Elo",
+    "rules": "the game",
 }
 
 
@@ -79,7 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
         if len(action.verb) == 2:
             group = action.verb[0]
             if group not in groups:
-                outer = verbs.add_parser(group, help=_GROUPS.get(group, ""))
+                names = ", ".join(one.verb[1] for one in ACTIONS if one.verb[:1] == (group,))
+                outer = verbs.add_parser(group, help=f"{_GROUPS[group]}: {names}")
                 groups[group] = outer.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
             place = groups[group]
         sub = place.add_parser(action.verb[-1], help=action.help, description=action.help, parents=[common])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +84,34 @@ def test_output_that_has_no_room_is_one_line_and_an_exit_code(tmp_path: Path) ->
     done = through_bash(f"registry list --json --root {tmp_path}", "> /dev/full")
     assert done.returncode == Exit.RESOURCE
     assert done.stderr.startswith(b"ringrift: the disk is full") and len(done.stderr.splitlines()) == 1
+
+
+def test_help_names_every_verb_of_every_group(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")  # so that no name is broken at its hyphen
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    groups: dict[str, list[str]] = {}
+    for action in ACTIONS:
+        if len(action.verb) == 2:
+            groups.setdefault(action.verb[0], []).append(action.verb[1])
+    for group, verbs in groups.items():
+        assert re.search(rf" {group} [^:]+: {', '.join(verbs)} ", text + " ")
+
+
+def test_texts_name_only_verbs_that_there_are() -> None:
+    verbs = {action.verb for action in ACTIONS if action.verb}
+    groups = {verb[0] for verb in verbs if len(verb) == 2}
+    found = set()
+    for file in (*REPO.glob("backend/**/*.py"), *REPO.glob("ringrift_console/**/*.py"), *REPO.glob("screens/*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found |= set(re.findall(r"\bringrift ([a-z]+[a-z-]*)(?: ([a-z]+[a-z-]*))?", node.value))
+    named = {(first, second) if first in groups else (first,) for first, second in found}
+    assert ("registry", "list") in named
+    assert {words for words in named if words[-1]} - verbs == {("transfer",)}  # a certificate's name
 
 
 def test_the_generated_pages_are_current() -> None:
