@@ -86,7 +86,7 @@ MODELS: tuple[Action, ...] = (
         verb=("registry", "promote"),
         params=(
             MODEL,
-            Param("--stage", "staging or production", aliases=("--to",), default="production", metavar="STAGE"),
+            Param("--stage", "staging or production; default the next", aliases=("--to",), metavar="STAGE"),
             Param("--override", "promote against the evidence, for this reason; shown for ever", metavar="REASON"),
             Param("--reason", "why, in words; kept for ever", metavar="TEXT"),
             WAIT,

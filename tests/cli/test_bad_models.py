@@ -150,7 +150,11 @@ def test_an_unknown_config(root: Paths, capsys: pytest.CaptureFixture[str], argv
 @pytest.mark.parametrize(
     ("argv", "code", "word"),
     [
-        (("registry", "promote", FIRST, "--override", "a test"), Exit.REFUSED, "it goes from staging"),
+        (
+            ("registry", "promote", FIRST, "--stage", "production", "--override", "a test"),
+            Exit.REFUSED,
+            "(--stage staging comes first)",
+        ),
         (("registry", "promote", ARCHIVED, "--stage", "staging"), Exit.REFUSED, "it is in archived"),
         (("registry", "promote", FIRST, "--stage", "best"), Exit.USAGE, "nobody promotes to that stage"),
         (("registry", "archive", PRODUCTION), Exit.REFUSED, "it is in production"),
@@ -163,8 +167,8 @@ def test_an_unknown_config(root: Paths, capsys: pytest.CaptureFixture[str], argv
         (("registry", "rollback", "--config", "hex8_2p", "--to", FIRST), Exit.REFUSED, "never in production"),
         (("registry", "rollback", "--config", "hex8_2p", "--to", PRODUCTION), Exit.REFUSED, "in production now"),
         (("registry", "rollback", "--config", "square8_2p"), Exit.NOT_FOUND, "nothing is in production"),
-        (("registry", "promote", "hex8_2p:v1", "--stage", "staging"), Exit.NO_EVIDENCE, "not promoted to staging"),
-        (("registry", "promote", STAGED), Exit.NO_EVIDENCE, "NO EVIDENCE"),
+        (("registry", "promote", "hex8_2p:v1"), Exit.NO_EVIDENCE, "not promoted to staging"),
+        (("registry", "promote", STAGED), Exit.NO_EVIDENCE, "not promoted to production"),
         (("adopt",), Exit.NOT_FOUND, "there is nothing to adopt"),
         (("adopt", "--undo"), Exit.NOT_FOUND, "nothing was adopted"),
     ],
