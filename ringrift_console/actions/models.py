@@ -103,7 +103,7 @@ MODELS: tuple[Action, ...] = (
     Action(
         "registry.rollback",
         "Put the production model before this one back, and archive this one",
-        "rollback…",
+        "roll back…",
         verb=("registry", "rollback"),
         params=(
             Param("--config", "config key, e.g. hex8_2p", required=True, metavar="KEY"),

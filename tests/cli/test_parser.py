@@ -37,6 +37,10 @@ def test_every_verb_has_a_handler_help_and_a_root_option(action, capsys: pytest.
     assert action.help in text
 
 
+def test_a_help_that_screens_show_names_no_option() -> None:
+    assert [action.name for action in ACTIONS if action.key and "--" in action.help + action.label] == []
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "words"),
     [
