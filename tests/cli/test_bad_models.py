@@ -133,6 +133,11 @@ def test_an_unknown_model(root: Paths, capsys: pytest.CaptureFixture[str], argv:
     refused(root, capsys, argv, Exit.NOT_FOUND, "no such model", UNKNOWN)
 
 
+def test_a_version_that_no_integer_holds(root: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    model = f"hex8_2p:v{10**20}"
+    refused(root, capsys, ("registry", "info", model), Exit.NOT_FOUND, "no such model", model)
+
+
 @pytest.mark.parametrize("argv", by_model("hex8_2p"), ids=name)
 def test_a_name_that_means_several(root: Paths, capsys: pytest.CaptureFixture[str], argv: tuple[str, ...]) -> None:
     refused(root, capsys, argv, Exit.USAGE, "several models match", "hex8_2p:v5", "give the label")
