@@ -19,7 +19,19 @@ from backend.paths import resolve_root
 from ringrift_console import __version__
 from ringrift_console.actions import ACTIONS, Action, Param, load
 
-_TYPES = {"str": str, "int": int, "float": float, "path": str}
+
+def _whole(text: str) -> int:
+    """A whole number that a column of SQLite can hold."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a whole number: {text!r}") from None
+    if not -(2**63) <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"too large: {text}")
+    return number
+
+
+_TYPES = {"str": str, "int": _whole, "float": float, "path": str}
 _GROUPS = {
     "hosts": "machines",
     "jobs": "jobs",

@@ -47,6 +47,8 @@ def test_a_help_that_screens_show_names_no_option() -> None:
         (["nonsense"], Exit.USAGE, "nonsense"),
         (["jobs"], Exit.USAGE, "VERB"),
         (["train", "--lr", "fast"], Exit.USAGE, "--lr"),
+        (["events", "--last", "all"], Exit.USAGE, "--last: not a whole number: 'all'"),
+        (["events", "--last", str(2**63)], Exit.USAGE, f"--last: too large: {2**63}"),
         (["pipeline", "hex9_2p"], Exit.USAGE, "did you mean hex8_2p?"),
         (["export", "--board-type", "hex8", "--num-players", "5"], Exit.USAGE, "2, 3 or 4"),
         (["export", "--board", "hexagon", "--num-players", "2"], Exit.USAGE, "did you mean hexagonal?"),
