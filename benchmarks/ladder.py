@@ -1,6 +1,6 @@
 """Measures the rungs of the ladder and writes the table of ``docs/ratings.md``.
 
-    python benchmarks/ladder.py [--root DIR] [--workers N] [--quick]
+    python benchmarks/ladder.py [--root DIR] [--workers N] [--divide N] [--quick]
 
 Each rung plays Heuristic and the rung below. The seed is fixed, so the same code gives the same table; with ``--root``
 the games are kept, and a second call plays only what is missing.
@@ -67,6 +67,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, help="where the games are kept")
     parser.add_argument("--workers", type=int, help="processes; default one a core")
+    parser.add_argument("--divide", type=int, default=1, metavar="N", help="play an N-th of the games")
     parser.add_argument("--quick", action="store_true", help="a tenth of the games, and no table in the document")
     args = parser.parse_args()
     lines = ["| config | player | games | Elo | 95 % | implied rate against Heuristic |", "|---|---|---|---|---|---|"]
@@ -74,7 +75,7 @@ def main() -> int:
         paths = Paths(args.root or Path(scratch))
         for key in CONFIGS:
             config = parse_config(key)
-            play(paths, config, args.workers, 10 if args.quick else 1)
+            play(paths, config, args.workers, 10 if args.quick else args.divide)
             lines += rows_of(config, current(paths, config.key))
     print("\n".join(lines))
     if not args.quick:

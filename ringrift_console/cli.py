@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from io import UnsupportedOperation
 from typing import Any, NoReturn
 
 from backend.errors import Exit, RingRiftError, UsageError, resource_error
@@ -18,16 +19,30 @@ from backend.paths import resolve_root
 from ringrift_console import __version__
 from ringrift_console.actions import ACTIONS, Action, Param, load
 
-_TYPES = {"str": str, "int": int, "float": float, "path": str}
+
+def _whole(text: str) -> int:
+    """A whole number that a column of SQLite can hold."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a whole number: {text!r}") from None
+    if not -(2**63) <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"too large: {text}")
+    return number
+
+
+_TYPES = {"str": str, "int": _whole, "float": float, "path": str}
 _GROUPS = {
-    "hosts": "machines: list, show, probe, enrol, bootstrap, drain, undrain, shell",
-    "jobs": "jobs: submit, list, show, follow, cancel, retry",
-    "audit": "the registry's log of changes: verify",
-    "policies": "what is done without being asked: list, set",
-    "monitor": "models in production: list, show, ack, rollback, golden, check, status, set",
-    "registry": "models: list, info, compare, history, promote, rollback, archive, restore, reject, export",
-    "ratings": "Elo: list, history, verify",
-    "rules": "the game: replay, bench, play, record",
+    "hosts": "machines",
+    "jobs": "jobs",
+    "transfers": "files on their way to hosts",
+    "fleet": "what lies on hosts",
+    "audit": "the registry's log of changes",
+    "policies": "what is done without being asked",
+    "monitor": "models in production",
+    "registry": "models",
+    "ratings": "Elo",
+    "rules": "the game",
 }
 
 
@@ -78,7 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
         if len(action.verb) == 2:
             group = action.verb[0]
             if group not in groups:
-                outer = verbs.add_parser(group, help=_GROUPS.get(group, ""))
+                names = ", ".join(one.verb[1] for one in ACTIONS if one.verb[:1] == (group,))
+                outer = verbs.add_parser(group, help=f"{_GROUPS[group]}: {names}")
                 groups[group] = outer.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
             place = groups[group]
         sub = place.add_parser(action.verb[-1], help=action.help, description=action.help, parents=[common])
@@ -108,6 +124,34 @@ def _terminate(signum: int, frame: object) -> NoReturn:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb and returns its exit code."""
+    code = int(Exit.DONE)
+    try:
+        try:
+            code = _run(argv)
+        finally:  # the flush of an interpreter that ends has no exit code of ours
+            if sys.stdout is not None:  # closed by our caller
+                sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output went away (`| head`)
+        _drop_output()
+    except OSError as error:
+        full = resource_error(error, str(error.filename or ""))
+        if full is None:
+            raise
+        _drop_output()
+        sys.stderr.write(f"ringrift: {full.line()}\n")
+        code = int(full.exit_code)
+    return code
+
+
+def _drop_output() -> None:
+    """Points standard output at nothing, so that what is left in its buffer fails no second time."""
+    with suppress(UnsupportedOperation):  # of a stream that is no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _run(argv: list[str] | None) -> int:
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
         action: Action = args.action
@@ -121,16 +165,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("ringrift: interrupted\n")
         return int(Exit.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); keep the interpreter from complaining while it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(Exit.DONE)
-    except OSError as error:
-        full = resource_error(error, str(error.filename or ""))
-        if full is None:
-            raise
-        sys.stderr.write(f"ringrift: {full.line()}\n")
-        return int(full.exit_code)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from backend.plans import Plan
+from backend.registry.stages import next_stage
 from backend.snapshot import HostRow, Snapshot
 from ringrift_console.actions import Action, find_model
 from ringrift_console.look import Look
@@ -26,7 +27,7 @@ def given(action: Action, fields: Sequence[Choice], snapshot: Snapshot, subject:
         return {first: model.config}
     known: dict[str, Any] = {first: subject} if first else {}
     if action.name == "registry.promote" and model is not None:
-        known["stage"] = "staging" if model.stage == "development" else "production"
+        known["stage"] = next_stage(model.stage)
     return known
 
 

@@ -105,7 +105,9 @@ def _source(paths: Paths, what: str) -> tuple[ModelRow | None, Path]:
     try:
         row = find_model(paths, what)
     except NotFoundError:
-        raise NotFoundError("neither a registered model nor a file", where=what, hint="ringrift models list") from None
+        raise NotFoundError(
+            "neither a registered model nor a file", where=what, hint="ringrift registry list"
+        ) from None
     return row, check_source(paths, row)
 
 

@@ -106,7 +106,7 @@ def plan_of(paths: Paths, ruled: Sequence[Ruled], configs: Sequence[str] | None)
     more = (f"{len(due) - AT_ONCE} more are due; the next operation takes them",) if len(due) > AT_ONCE else ()
     return Plan(
         action="registry.archive-policy",
-        title=f"Put {len(chosen)} model{'s' if len(chosen) > 1 else ''} away by policy ({counted})",
+        title=f"Archive {len(chosen)} model{'s' if len(chosen) > 1 else ''} by policy ({counted})",
         params={"configs": None if configs is None else list(configs), "models": models},
         changes=tuple(
             Change(one["model"], one["stage"], f"{one['after']}, {one['folder']}: {one['reason']}") for one in models
@@ -168,7 +168,7 @@ async def apply_archival(paths: Paths, plan: Plan, store: StateStore) -> dict[st
     await publish(paths, store)
     if not any(done.values()):
         label, why = next(iter(left.items()))
-        raise LockedError(f"nothing was put away; {label}: {why}", hint="plan it again")
+        raise LockedError(f"nothing was archived; {label}: {why}", hint="plan it again")
     return {name: labels for name, labels in done.items() if labels} | ({"left": left} if left else {})
 
 

@@ -35,7 +35,7 @@ INHERIT = "inherit"
 """Takes the row of a config away again: it goes by the root's."""
 MEANING = {
     "off": "nothing happens by itself",
-    "dry-run": "an event says what would be put away; nothing is",
+    "dry-run": "an event says what would be archived; nothing is",
     "on": "it is done, as an operation of its own",
     INHERIT: "the config goes by what holds for the whole root",
 }
@@ -137,7 +137,7 @@ async def _warnings(paths: Paths, name: str, mode: str, config: str | None) -> t
 
     due = summary(await rulings(paths, [config] if config else None))
     what = ", ".join(f"{count} {kind}" for kind, count in due.items())
-    return (f"models to put away as things stand: {what or 'none'}",)
+    return (f"models to archive as things stand: {what or 'none'}",)
 
 
 async def apply_set(paths: Paths, plan: Plan, store: StateStore) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from backend.registry.changes import Author, Decision, author_of, refuse_foreign
 from backend.registry.deployment import check_source, deploy, production_file
 from backend.registry.outbox import publish
 from backend.registry.schema import reading
+from backend.registry.stages import next_stage
 from backend.registry.store import find
 from backend.registry.switch import EVENTS, PROMOTED, Ground, Planned, change_stage, switch, was_done
 from backend.snapshot import ModelRow
@@ -33,11 +34,23 @@ TARGETS = {"staging": ("development",), "production": ("staging",)}
 """Stages that one promotes to, with those that one comes from."""
 
 
+def target(row: ModelRow, asked: str | None) -> str:
+    """The stage that was asked for, or the next one.
+
+    Raises:
+        UsageError: nobody promotes to that stage.
+    """
+    stage = (asked or next_stage(row.stage)).lower()
+    if stage not in TARGETS:
+        raise UsageError("nobody promotes to that stage", where=stage, hint="one of " + " ".join(TARGETS))
+    return stage
+
+
 async def plan_promote(
     paths: Paths,
     *,
     model: str,
-    stage: str = "production",
+    stage: str | None = None,
     override: str | None = None,
     reason: str | None = None,
     search: str | None = None,
@@ -45,6 +58,7 @@ async def plan_promote(
     """What promoting a model will do, with every criterion.
 
     Args:
+        stage: the one after the model's own by default.
         search: settings that it is judged with, e.g. ``s16``; those that have played most by default.
 
     Raises:
@@ -55,17 +69,20 @@ async def plan_promote(
         NoEvidenceError: it has not played.
         UnverifiedError: its file is not the one that was registered.
     """
-    return await asyncio.to_thread(_plan, paths, model, stage.lower(), override, reason, search)
+    return await asyncio.to_thread(_plan, paths, model, stage, override, reason, search)
 
 
-def _plan(paths: Paths, model: str, stage: str, override: str | None, reason: str | None, search: str | None) -> Plan:
-    if stage not in TARGETS:
-        raise UsageError("nobody promotes to that stage", where=stage, hint="one of " + " ".join(TARGETS))
+def _plan(
+    paths: Paths, model: str, asked: str | None, override: str | None, reason: str | None, search: str | None
+) -> Plan:
     row = find(paths, model)
+    stage = target(row, asked)
     refuse_foreign(row)
     if row.stage not in TARGETS[stage]:
         raise RefusedError(
-            f"it is in {row.stage}; to {stage} it goes from {' or '.join(TARGETS[stage])}", where=row.label
+            f"it is in {row.stage}; to {stage} it goes from {' or '.join(TARGETS[stage])}",
+            where=row.label,
+            hint="--stage staging comes first" if row.stage == "development" else "",
         )
     check_source(paths, row)
     judged = assess(paths, row, stage, search)

@@ -19,6 +19,11 @@ PROTECTED: tuple[str, ...] = ("staging", "production")
 """Stages whose models are not archived by hand or by policy."""
 
 
+def next_stage(stage: str) -> str:
+    """The stage that a model is promoted to from its own, when nobody says which."""
+    return "staging" if stage == "development" else "production"
+
+
 def hops(before: str, after: str) -> tuple[tuple[str, str], ...]:
     """The shortest legal way from one stage to another, step by step; empty when they are the same.
 

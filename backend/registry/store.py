@@ -25,7 +25,8 @@ from backend.registry.rows import is_file, json_of, present_files, read_rows, ti
 from backend.registry.schema import reading, writing
 from backend.snapshot import ModelRow
 
-_LABEL = re.compile(r"^(?P<model>.+):v?(?P<version>\d+)$")
+# No more digits than an integer of SQLite holds.
+_LABEL = re.compile(r"^(?P<model>.+):v?(?P<version>[0-9]{1,18})$")
 _SHA_PREFIX = re.compile(r"^[0-9a-f]{6,64}$")
 
 

@@ -86,7 +86,7 @@ MODELS: tuple[Action, ...] = (
         verb=("registry", "promote"),
         params=(
             MODEL,
-            Param("--stage", "staging or production", aliases=("--to",), default="production", metavar="STAGE"),
+            Param("--stage", "staging or production; default the next", aliases=("--to",), metavar="STAGE"),
             Param("--override", "promote against the evidence, for this reason; shown for ever", metavar="REASON"),
             Param("--reason", "why, in words; kept for ever", metavar="TEXT"),
             WAIT,
@@ -103,7 +103,7 @@ MODELS: tuple[Action, ...] = (
     Action(
         "registry.rollback",
         "Put the production model before this one back, and archive this one",
-        "rollback…",
+        "roll back…",
         verb=("registry", "rollback"),
         params=(
             Param("--config", "config key, e.g. hex8_2p", required=True, metavar="KEY"),

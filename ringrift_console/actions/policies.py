@@ -10,8 +10,8 @@ _POLICIES = "ringrift_console.verbs.policies"
 POLICIES: tuple[Action, ...] = (
     Action(
         "registry.archive-policy",
-        "What the rules of archival say of every model; --apply puts those away that they name",
-        "put away…",
+        "Judge every model by the rules of archival, and archive what they name once it is confirmed",
+        "archive…",
         verb=("registry", "archive-policy"),
         params=(
             Param("--config", "only models of this config", metavar="KEY"),

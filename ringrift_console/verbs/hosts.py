@@ -63,6 +63,9 @@ def to_object(row: HostRow) -> dict[str, Any]:
 
 async def _cached(paths: Paths) -> tuple[HostRow, ...]:
     load_hosts(paths.hosts_yaml)  # its mistakes end the verb; a snapshot would only mention them
+    if paths.state_db.exists():
+        async with await StateStore.open(paths):  # so does a damaged state.db
+            pass
     return (await read_snapshot(paths)).hosts
 
 

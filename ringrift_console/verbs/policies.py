@@ -69,7 +69,7 @@ def archive_policy(args: argparse.Namespace, paths: Paths) -> int:
         return Exit.DONE
     if shown:
         print(table(("MODEL", "RULING", "REASON", "FOLDER"), [_cells(one) for one in shown]))
-    counted = ", ".join(f"{count} {what}" for what, count in summary(ruled).items()) or "nothing is put away"
+    counted = ", ".join(f"{count} {what}" for what, count in summary(ruled).items()) or "nothing to archive"
     sys.stderr.write(f"{len(ruled)} models: {counted}, {len(ruled) - len(due)} kept\n")
     if due:
         sys.stderr.write("nothing was changed; --apply does it\n")

@@ -120,13 +120,11 @@ def compare(args: argparse.Namespace, paths: Paths) -> int:
 
 def criteria(args: argparse.Namespace, paths: Paths) -> int:
     """The criteria of a model's next stage, or of the one asked for."""
-    from backend.registry.promotion import TARGETS, assess
+    from backend.registry.promotion import assess, target
     from backend.registry.store import find
 
     row = find(paths, args.model)
-    stage = (args.stage or ("staging" if row.stage == "development" else "production")).lower()
-    if stage not in TARGETS:
-        raise UsageError("nobody promotes to that stage", where=stage, hint="one of " + " ".join(TARGETS))
+    stage = target(row, args.stage)
     found = assess(paths, row, stage)
     if args.json:
         print(to_json(found.record() | {"model": row.label, "more": found.more}))

@@ -70,7 +70,7 @@ def play(args: argparse.Namespace, paths: Paths) -> int:
         raise UsageError(f"{len(names)} players named for {config.players} seats", where=args.players)
     rules = load(config)
     made = {name: make_player(name, config) for name in dict.fromkeys(names)}
-    seed = args.seed if args.seed is not None else time.time_ns() % 2**32
+    seed = _seed(args, time.time_ns() % 2**32)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed])))
     state = rules.new()
     turn, words = 0, list[str]()
@@ -91,6 +91,12 @@ def play(args: argparse.Namespace, paths: Paths) -> int:
     return Exit.DONE
 
 
+def _seed(args: argparse.Namespace, default: int) -> int:
+    if args.seed is not None and args.seed < 0:
+        raise UsageError("the seed must not be negative", where=str(args.seed))
+    return default if args.seed is None else int(args.seed)
+
+
 def _print_turn(turn: int, words: list[str]) -> None:
     if words:
         print(f"{turn:3d} {words[0]}: " + "; ".join(words[1:]))
@@ -109,7 +115,7 @@ def record(args: argparse.Namespace, paths: Paths) -> int:
     if args.games < 1:
         raise UsageError("--games must be positive", where=str(args.games))
     rules = load(config)
-    first = args.seed if args.seed is not None else 0
+    first = _seed(args, 0)
     plies = 0
     with atomic_file(Path(args.output)) as raw, gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed:
         for seed in range(first, first + args.games):

@@ -52,7 +52,7 @@ def test_what_does_not_exist_is_refused_by_its_name(fleet: Paths, make_sshd: Mak
         (
             ("nobody:v1",),
             Exit.NOT_FOUND,
-            ("neither a registered model nor a file", "nobody:v1", "ringrift models list"),
+            ("neither a registered model nor a file", "nobody:v1", "ringrift registry list"),
         ),
         (("./nothing.bin",), Exit.NOT_FOUND, ("no such file", "./nothing.bin")),
         ((file, "--hosts", "alpah"), Exit.NOT_FOUND, ("no such host", "alpah", "alpha")),

@@ -246,5 +246,6 @@ def test_a_malformed_hosts_file_is_reported_with_its_line(root: Paths) -> None:
 def test_a_malformed_state_database_is_refused(root: Paths) -> None:
     root.state_db.parent.mkdir(parents=True, exist_ok=True)
     root.state_db.write_bytes(b"this is no database" * 100)
-    ringrift(root.root, "jobs", "list").assert_refused(Exit.UNVERIFIED, "state.db")
+    for argv in (["jobs", "list"], ["hosts", "list", "--cached"], ["hosts", "show", "local"], ["hosts", "probe"]):
+        ringrift(root.root, *argv).assert_refused(Exit.UNVERIFIED, "state.db")
     ringrift(root.root, "pipeline", CONFIG.key).assert_refused(Exit.UNVERIFIED, "state.db")

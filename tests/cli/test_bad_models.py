@@ -133,6 +133,11 @@ def test_an_unknown_model(root: Paths, capsys: pytest.CaptureFixture[str], argv:
     refused(root, capsys, argv, Exit.NOT_FOUND, "no such model", UNKNOWN)
 
 
+def test_a_version_that_no_integer_holds(root: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    model = f"hex8_2p:v{10**20}"
+    refused(root, capsys, ("registry", "info", model), Exit.NOT_FOUND, "no such model", model)
+
+
 @pytest.mark.parametrize("argv", by_model("hex8_2p"), ids=name)
 def test_a_name_that_means_several(root: Paths, capsys: pytest.CaptureFixture[str], argv: tuple[str, ...]) -> None:
     refused(root, capsys, argv, Exit.USAGE, "several models match", "hex8_2p:v5", "give the label")
@@ -150,7 +155,11 @@ def test_an_unknown_config(root: Paths, capsys: pytest.CaptureFixture[str], argv
 @pytest.mark.parametrize(
     ("argv", "code", "word"),
     [
-        (("registry", "promote", FIRST, "--override", "a test"), Exit.REFUSED, "it goes from staging"),
+        (
+            ("registry", "promote", FIRST, "--stage", "production", "--override", "a test"),
+            Exit.REFUSED,
+            "(--stage staging comes first)",
+        ),
         (("registry", "promote", ARCHIVED, "--stage", "staging"), Exit.REFUSED, "it is in archived"),
         (("registry", "promote", FIRST, "--stage", "best"), Exit.USAGE, "nobody promotes to that stage"),
         (("registry", "archive", PRODUCTION), Exit.REFUSED, "it is in production"),
@@ -163,8 +172,8 @@ def test_an_unknown_config(root: Paths, capsys: pytest.CaptureFixture[str], argv
         (("registry", "rollback", "--config", "hex8_2p", "--to", FIRST), Exit.REFUSED, "never in production"),
         (("registry", "rollback", "--config", "hex8_2p", "--to", PRODUCTION), Exit.REFUSED, "in production now"),
         (("registry", "rollback", "--config", "square8_2p"), Exit.NOT_FOUND, "nothing is in production"),
-        (("registry", "promote", "hex8_2p:v1", "--stage", "staging"), Exit.NO_EVIDENCE, "not promoted to staging"),
-        (("registry", "promote", STAGED), Exit.NO_EVIDENCE, "NO EVIDENCE"),
+        (("registry", "promote", "hex8_2p:v1"), Exit.NO_EVIDENCE, "not promoted to staging"),
+        (("registry", "promote", STAGED), Exit.NO_EVIDENCE, "not promoted to production"),
         (("adopt",), Exit.NOT_FOUND, "there is nothing to adopt"),
         (("adopt", "--undo"), Exit.NOT_FOUND, "nothing was adopted"),
     ],

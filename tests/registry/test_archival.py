@@ -271,7 +271,7 @@ def test_models_that_have_moved_since_are_left_and_the_others_go(root: Paths, ma
     assert isinstance(left, dict) and sorted(left) == [staged.label, used.label, played.label]
     assert "it is staging" in left[staged.label] and "uses it" in left[used.label]
     assert [find(root, row.label).path for row in rows[:3]] == [row.path for row in rows[:3]]
-    with pytest.raises(LockedError, match="nothing was put away"):
+    with pytest.raises(LockedError, match="nothing was archived"):
         bound(root, plan)
 
 

@@ -96,5 +96,5 @@ def test_setting_is_an_operation_with_audit_and_event(
 def test_a_plan_to_switch_archival_on_says_what_it_would_do(root: Paths, make_model: Make) -> None:
     make_model()
     plan = asyncio.run(plan_set(root, name="archival", mode="on"))
-    assert plan.warnings == ("models to put away as things stand: none",)
+    assert plan.warnings == ("models to archive as things stand: none",)
     assert plan.undo == "ringrift policies set archival off"

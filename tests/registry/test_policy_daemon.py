@@ -87,7 +87,7 @@ def test_archival_of_one_config_leaves_the_others(root: Paths, make_model: Make)
     put(root, "archival", "on", "hex8_3p", operation="a")
     for _ in range(2):
         ((operation,), _) = look(root)
-        assert operation.by == BY and operation.title == "Put 1 model away by policy (1 archive aged_out)"
+        assert operation.by == BY and operation.title == "Archive 1 model by policy (1 archive aged_out)"
     assert two.label not in operation.title and three.present
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,7 @@ from backend.snapshot import (
     WinRate,
 )
 
+PATIENCE_S = 120.0
 NOW = datetime(2026, 3, 4, 14, 7, 30, tzinfo=UTC)
 
 
@@ -41,6 +43,14 @@ async def press(pilot: Any, *keys: str) -> None:
     for key in keys:
         await pilot.press(key)
         await pilot.pause()
+
+
+async def until(pilot: Any, good: Callable[[], bool]) -> None:
+    """Waits for a condition."""
+    end = time.monotonic() + PATIENCE_S
+    while not good():
+        assert time.monotonic() < end, "\n".join(s.text for s in pilot.app.screen._compositor.render_strips())
+        await pilot.pause(0.02)
 
 
 def ago(**parts: float) -> datetime:

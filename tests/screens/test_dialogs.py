@@ -15,6 +15,7 @@ from backend.state.store import StateStore
 from ringrift_console.actions import BY_NAME, Tier
 from screens import dialogs
 from screens.dialogs import PlanDialog
+from tests.screens.conftest import until
 
 PLAN = Plan(
     "jobs.cancel", "Cancel t12", {"jobs": ["t12"]}, (Change("t12", "running", "cancelled"),), ("ask it to stop",),
@@ -229,19 +230,13 @@ async def test_by_keys_alone_a_pipeline_becomes_an_operation(
         await press(pilot, "p", "tab", *"25", "tab", *"2x", "enter")
         assert "must be a whole number" in "\n".join(text_of(app))
         await press(pilot, "backspace", "enter")
-        for _ in range(100):
-            if isinstance(app.screen, PlanDialog):
-                break
-            await pilot.pause(0.05)
+        await until(pilot, lambda: isinstance(app.screen, PlanDialog))
         page = "\n".join(text_of(app))
         assert "self-play until square8_2p has 25 games" in page
         assert "--epochs 2" in page
         hand.now += 1.0
         await press(pilot, "y")
-        for _ in range(100):
-            if started:
-                break
-            await pilot.pause(0.05)
+        await until(pilot, lambda: bool(started))
     assert started == [paths]
     async with await StateStore.open(paths) as store:
         operation = await store.operation("o1")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -20,18 +19,8 @@ from backend.state.store import StateStore
 from ringrift_console.cli import main
 from screens.dialogs import PlanDialog
 from screens.form import FormDialog
-from tests.screens.conftest import press
+from tests.screens.conftest import press, until
 from tests.screens.evidence import CONFIG, play, register
-
-PATIENCE_S = 60.0
-
-
-async def until(pilot: Any, good: Callable[[], bool]) -> None:
-    """Waits for a condition."""
-    end = time.monotonic() + PATIENCE_S
-    while not good():
-        assert time.monotonic() < end, "\n".join(s.text for s in pilot.app.screen._compositor.render_strips())
-        await pilot.pause(0.02)
 
 
 def with_file(paths: Paths, model: ModelRow, stage: str) -> ModelRow:
