@@ -193,9 +193,14 @@ class EloScreen(EloReading):
         """What stands at the cursor, in words."""
         data, chosen, look = self.data, self.chosen, self.app.look
         if self.view == "configs":
+            if self.troubles:
+                config, why = next(iter(self.troubles.items()))
+                return [((f" {config} cannot be read now: {why}", "notice_bad"),)]
             return [((" enter opens a config; the lines are production, Heuristic and reject", "dim"),)]
         if data is None or chosen is None:
             return [()]
+        if self.trouble:  # what was read before stays on screen
+            return [((f" cannot be read again: {self.trouble}", "notice_bad"),)]
         width = max(20, self.query_one("#told").size.width - 2)
         if self.view == "matrix":
             shown = self._window

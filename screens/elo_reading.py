@@ -25,7 +25,7 @@ class EloReading(ModelActions):
         self.reader: RatingReader | None = None
         self.known: dict[str, EloData] = {}
         self.met: dict[tuple[str, str], Meeting] | None = None
-        self.trouble = ""
+        self.troubles: dict[str, str] = {}
         self._asked: Any = None
         self._asked_all: Any = None
         self._asked_met: Any = None
@@ -33,6 +33,11 @@ class EloReading(ModelActions):
     @property
     def data(self) -> EloData | None:
         return self.known.get(self.config)
+
+    @property
+    def trouble(self) -> str:
+        """Why the config in front could not be read when it was last tried; empty when it could."""
+        return self.troubles.get(self.config, "")
 
     def read_what_changed(self, *, everything: bool) -> None:
         """Asks for the config in front, or for all of them, where the files have changed since; a thread reads."""
@@ -51,9 +56,9 @@ class EloReading(ModelActions):
         for config in configs:
             try:
                 self.known[config] = await asyncio.to_thread(read, self.reader, config)
-                self.trouble = ""
+                self.troubles.pop(config, None)
             except RingRiftError as error:
-                self.trouble = error.line()
+                self.troubles[config] = error.line()
             self.update()
 
     def read_meetings(self, players: list[str]) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MODES = ("on", "off")
 MOST_GAMES = 10_000
+LEAST_GAMES = 4
 
 
 async def plan_set(paths: Paths, *, mode: str, games_per_day: int | None = None) -> Plan:
@@ -38,6 +39,9 @@ async def plan_set(paths: Paths, *, mode: str, games_per_day: int | None = None)
         raise UsageError("no such mode", where=mode, hint="on or off")
     if games_per_day is not None and not 0 <= games_per_day <= MOST_GAMES:
         raise UsageError(f"--games-per-day has to be within 0..{MOST_GAMES}", where=str(games_per_day))
+    if games_per_day is not None and 0 < games_per_day < LEAST_GAMES:
+        what = f"--games-per-day has to be 0 or at least {LEAST_GAMES}, one game from each seat of four"
+        raise UsageError(what, where=str(games_per_day))
     now = await asyncio.to_thread(mode_of, paths)
     after = Mode(mode == "on", now.games_per_day if games_per_day is None else games_per_day)
     if (now.on, now.games_per_day) == (after.on, after.games_per_day):

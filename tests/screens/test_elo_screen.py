@@ -61,6 +61,21 @@ async def test_the_cursor_reads_what_the_fit_gave(played: Paths, build: Callable
         assert "it is the champion" in page(app, text_of)
 
 
+async def test_ratings_that_cannot_be_read_again_are_told_beside_what_was_read(
+    played: Paths, build: Callable[..., Any], text_of: Any
+) -> None:
+    app = build()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await press(pilot, "5")
+        await until(pilot, lambda: "better than champion" in page(app, text_of))
+        for file in played.elo_db.parent.glob(played.elo_db.name + "*"):
+            file.unlink()
+        played.elo_db.write_bytes(b"no database at all" * 100)
+        app.screen.read_what_changed(everything=False)
+        await until(pilot, lambda: "cannot be read again" in page(app, text_of))
+        assert "1650" in page(app, text_of)
+
+
 async def test_head_to_head_counts_the_games(played: Paths, build: Callable[..., Any], text_of: Any) -> None:
     app = build()
     async with app.run_test(size=(80, 24)) as pilot:
