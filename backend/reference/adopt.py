@@ -190,7 +190,7 @@ async def apply_adopt(paths: Paths, plan: Plan, store: StateStore) -> dict[str, 
     """
     author = await author_of(store)
     if plan.params["undo"]:
-        done = await asyncio.to_thread(adoption.undo, paths, str(plan.params["operation"]))
+        done = await asyncio.to_thread(adoption.undo, paths, str(plan.params["operation"]), author)
         event = "ADOPTION_UNDONE"
     else:
         done = await asyncio.to_thread(adoption.adopt, paths, plan.params, author)

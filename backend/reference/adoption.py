@@ -159,11 +159,18 @@ def built_on(db: sqlite3.Connection, one: Adoption) -> str | None:
     decided = db.execute(
         f"SELECT model FROM decisions WHERE sha256 IN ({', '.join('?' * len(own))}) LIMIT 1", tuple(own)
     ).fetchone()
-    return f"{decided[0]} was moved since (ringrift registry info {decided[0]})" if decided else None
+    if decided:
+        return f"{decided[0]} was moved since (ringrift registry info {decided[0]})"
+    entry = db.execute(
+        "SELECT type, subject FROM audit WHERE type NOT IN ('MODELS_ADOPTED', 'ADOPTION_UNDONE') ORDER BY seq LIMIT 1"
+    ).fetchone()
+    return f"the audit log has {entry[0]} of {entry[1]} since" if entry and one.record["first"] else None
 
 
-def undo(paths: Paths, operation: str) -> dict[str, Any]:
+def undo(paths: Paths, operation: str, author: Author) -> dict[str, Any]:
     """Takes an adoption back; one that is gone already was taken back in an earlier run.
+
+    The audit log says so, unless it was made by this adoption and goes with it.
 
     Raises:
         RefusedError: something was built on it meanwhile.
@@ -177,6 +184,11 @@ def undo(paths: Paths, operation: str) -> dict[str, Any]:
             if why:
                 raise RefusedError(f"the adoption cannot be taken back: {why}", where=operation)
             _remove(db, one)
+            if not one.record["first"]:
+                told = {"adoption": operation, "models": one.record["labels"]}
+                audit.append(
+                    db, "ADOPTION_UNDONE", "registry", told, at=author.at, by=author.by, operation=author.operation
+                )
     except _GoneError:
         pass
     return {"undone": operation}

@@ -19,6 +19,7 @@ from backend.reference.doctor import examine
 from backend.registry import schema
 from backend.registry.aliases import aliases_of
 from backend.registry.changes import Author
+from backend.registry.history import verify_audit
 from backend.registry.promotion import plan_promote
 from backend.registry.reject import plan_reject
 from backend.registry.schema import reading
@@ -26,9 +27,11 @@ from backend.registry.store import Candidate, find, register
 from backend.supervisor import stop
 from ringrift_console.cli import main
 from tests.registry.reference_root import ReferenceRoot, possible, weights
+from tests.registry.test_policies import put
 from tests.registry.test_promotion_crashes import carry_out, die_at, see_through
 from tests.registry.test_untouched import picture
 
+BACK = Author("me", "back")
 THEIRS = ("models", "versions", "tags", "stage_transitions", "validations")
 
 
@@ -95,7 +98,7 @@ def test_taking_it_back_leaves_exactly_what_was_there(root: ReferenceRoot) -> No
         last = adoption.last(db)
     assert last is not None
     for _ in ("once", "again, which changes nothing"):
-        assert adoption.undo(paths, last.operation) == {"undone": "op-1"}
+        assert adoption.undo(paths, last.operation, BACK) == {"undone": "op-1"}
         assert dump(paths) == before and picture(paths.models) == files
     assert find(paths, "canonical_square8_2p:v1").foreign
 
@@ -125,7 +128,7 @@ def test_a_root_without_a_registry_gets_one_and_production_is_what_it_plays_with
     adopt(paths)
     stages = {find(paths, label).path: find(paths, label).stage for label in ("hex8_2p:v1", "hex8_2p:v2")}
     assert stages == {"models/canonical_hex8_2p.pth": "production", "models/candidate_hex8_2p.pth": "development"}
-    adoption.undo(paths, "op-1")
+    adoption.undo(paths, "op-1", BACK)
     with closing(sqlite3.connect(paths.registry_db)) as db:
         assert [row for row in db.execute("SELECT name FROM sqlite_master") if not row[0].startswith("sqlite_")] == []
 
@@ -143,6 +146,29 @@ def test_nothing_is_changed_before_it_is_adopted_and_everything_can_be_after(roo
         plan(paths, undo=True)
 
 
+def test_it_is_not_taken_back_from_under_a_policy_that_was_set_since(root: ReferenceRoot) -> None:
+    adopt(root.paths)
+    put(root.paths, "archival", "dry-run")
+    before = dump(root.paths)
+    with pytest.raises(RefusedError, match="POLICY_SET of archival"):
+        plan(root.paths, undo=True)
+    assert dump(root.paths) == before and asyncio.run(verify_audit(root.paths))
+
+
+def test_a_second_adoption_that_is_taken_back_stays_in_the_audit_log(root: ReferenceRoot) -> None:
+    adopt(root.paths)
+    root.file("models/late.pth", weights("hex8_2p", 9))
+    carried = carry_out(root.paths, plan(root.paths))
+    assert carried.state == "done"
+    assert carry_out(root.paths, plan(root.paths, undo=True)).state == "done"
+    with reading(root.paths.registry_db) as db:
+        assert db is not None
+        types = [row[0] for row in db.execute("SELECT type FROM audit ORDER BY seq")]
+        first = adoption.last(db)
+    assert types == ["MODELS_ADOPTED", "MODELS_ADOPTED", "ADOPTION_UNDONE"]
+    assert first is not None and first.operation == "op-1" and asyncio.run(verify_audit(root.paths))
+
+
 def test_it_is_not_taken_back_from_under_a_model_of_ours(root: ReferenceRoot) -> None:
     from backend.configs import parse_config
 
@@ -154,7 +180,7 @@ def test_it_is_not_taken_back_from_under_a_model_of_ours(root: ReferenceRoot) ->
     with pytest.raises(RefusedError, match="hex8_2p:v2 was registered since"):
         plan(root.paths, undo=True)
     with pytest.raises(RefusedError):
-        adoption.undo(root.paths, "op-1")
+        adoption.undo(root.paths, "op-1", BACK)
     assert dump(root.paths) == before
 
 
