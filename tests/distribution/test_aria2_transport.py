@@ -222,6 +222,20 @@ async def test_a_source_that_dies_is_left_behind(bed: Bed) -> None:
     await delivery.close()
 
 
+async def test_a_server_here_that_dies_is_started_again_for_who_comes_next(bed: Bed) -> None:
+    delivery = await Aria2().start(bed.means, bed.group(await bed.target("alpha")))
+    assert (await ended(delivery))["alpha"].complete
+    await until(lambda: delivery.head().sent >= bed.payload.size, delivery)
+    (server,) = servers_of(bed.payload.path)
+    os.kill(server, signal.SIGKILL)
+    await until(lambda: delivery._head is None, delivery)
+    await delivery.join([await bed.target("beta", 2)])
+    seen = await ended(delivery)
+    assert seen["beta"].complete and bed.data("beta") == bed.sample.data, seen
+    await until(lambda: delivery.head().sent >= 2 * bed.payload.size, delivery)
+    await delivery.close()
+
+
 async def test_without_aria2c_the_next_transport_has_its_turn(bed: Bed) -> None:
     target = await bed.target("alpha")
     there = Aria2().there(bed.means, target.host, {"tools": {"aria2c": None}})

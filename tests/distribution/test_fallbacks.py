@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from backend.distribution import ledger
 from backend.distribution.torrent import watchdog
 from backend.paths import Paths
 from tests.distribution.field import Field, begin_with, field
@@ -45,10 +44,10 @@ def ways(row: Any, n: int) -> dict[str, str]:
 async def test_each_host_gets_it_by_what_works_there(
     tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also: when most fall back at once, somebody is asked before the head sends a copy to each."""
+    """Also: hosts that lack an engine are no reason to ask anybody; see test_reconcile for those that fall back."""
     blocked, shut, no_torrent, bare = range(2, 6)  # the first one is well
     begin_with("torrent", monkeypatch)
-    monkeypatch.setattr(watchdog, "ROUTE_S", 6.0)
+    monkeypatch.setattr(watchdog, "ROUTE_S", 12.0)  # five engines may start at once on a loaded machine
     async with field(tmp_path, paths, monkeypatch, 5) as site:
         only_ssh(site, blocked)
         only_ssh(site, shut)
@@ -61,15 +60,8 @@ async def test_each_host_gets_it_by_what_works_there(
         configure(site, bare, "SetEnv ", f"SetEnv PATH={folder} ")
         site.describe(h4={"python_path": str(plain)}, h5={"python_path": str(folder / "python3")})
         name = await site.submit(site.file(2_000_000))
-        asked = []
-        while True:
-            row = await site.until(name, lambda row: row.ended_at or row.paused)
-            if not row.paused:
-                break
-            asked.append(row.paused)
-            await ledger.set_paused(site.store, name, None)
-        assert row.state == "done", [(host.host, host.failure) for host in row.hosts]
-        assert asked and "hosts fell back" in asked[0]
+        row = await site.until(name, lambda row: row.ended_at or row.paused)
+        assert row.state == "done" and not row.paused, [(host.host, host.failure) for host in row.hosts]
         assert [host.transport for host in row.hosts] == ["torrent", "aria2", "rsync", "aria2", "stream"]
         assert ways(row, blocked) == {"torrent": "no route"}
         assert ways(row, shut) == {"torrent": "no route", "aria2": "no route"}

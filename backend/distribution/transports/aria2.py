@@ -8,6 +8,7 @@ wrong ones is left out and named.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -44,6 +45,7 @@ class Aria2Delivery:
         self._means, self._group, self._patience, self._port = means, group, patience, port
         self._head: RangeServer | None = None
         self._no_head: Failure | None = None
+        self._gave: Counter[str] = Counter()  # bytes by host, from servers here that have ended
         self._servers: dict[str, RangeServer] = {}
         self._hosts: dict[str, Host] = {}
         self._parts: dict[str, Part] = {}
@@ -65,19 +67,20 @@ class Aria2Delivery:
         ]
         if own is not None:
             peers += [Peer(to, up=own.rate(to), sent=count) for to, count in own.sent.items() if count]
-        received = sum(server.sent[name] for server in servers)
+        received = sum(server.sent[name] for server in servers) + self._gave[name]
         sent = sum(own.sent.values()) if own else 0
         return replace(part.seen, peers=tuple(peers), received=received, sent=sent)
 
     def head(self) -> HeadUse:
+        sent = sum(self._gave.values())
         if self._head is None:
-            return HeadUse()
-        return HeadUse(sum(self._head.sent.values()), sum(map(self._head.rate, self._head.sent)))
+            return HeadUse(sent)
+        return HeadUse(sent + sum(self._head.sent.values()), sum(map(self._head.rate, self._head.sent)))
 
     # sources
 
     async def _open_head(self) -> RangeServer | None:
-        """The server on this machine; it is started when the first host wants it."""
+        """The server on this machine; it is started when the first host wants it, and again when it has died."""
         async with self._opening:
             if self._head is None and self._no_head is None:
                 payload = self._group.payload
@@ -127,9 +130,15 @@ class Aria2Delivery:
             return
         said = "changed" if server.failure and server.failure.reason is Reason.SOURCE_CHANGED else "unreachable"
         self._servers.pop(server.name, None)
+        at_head = server is self._head
+        if at_head:  # whoever loads from now on gets another one, unless the file is not what it was
+            self._gave.update(server.sent)
+            self._head = None
+            if said == "changed":
+                self._no_head = server.failure
         for part in list(self._parts.values()):
             if server.name in part.sources and not part.seen.ended:
-                await part.lose(server.name, said, server.failure if server is self._head else None)
+                await part.lose(server.name, said, server.failure if at_head else None)
 
     async def _ways(self, server: RangeServer, target: Target) -> list[str]:
         path = await server.admit(target.name)
