@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Literal
 
 from backend.snapshot import EventRow, Need
 
-_TROUBLES: dict[str, tuple[str, Literal["pulse", "transfers"]]] = {
-    "DEPLOYMENT_FAILED": ("", "pulse"),
-    "POLICY_FAILED": ("policy of ", "pulse"),
-    "DISTRIBUTION_REFUSED": ("not sent: ", "transfers"),
-}
+_TROUBLES = {"DEPLOYMENT_FAILED": "", "POLICY_FAILED": "policy of ", "DISTRIBUTION_REFUSED": "not sent: "}
 _OVER = {"POLICY_WORKS": "POLICY_FAILED", "DISTRIBUTION_PLANNED": "DISTRIBUTION_REFUSED"}
 TOLD_BY_EVENT = (*_TROUBLES, *_OVER)
 """Types of the events that :func:`event_needs` is to be given, the last one of each subject."""
@@ -27,8 +22,8 @@ def event_needs(events: Iterable[EventRow], now: datetime) -> list[Need]:
     found = []
     for event in last.values():
         if event.type in _TROUBLES and now - event.at < _FADES:
-            words, screen = _TROUBLES[event.type]
+            words = _TROUBLES[event.type]
             title = event.payload.get("title")  # says where by itself
             text = f"{words}{title}" if title else f"{words}{event.subject}: {event.payload.get('reason', '')}"
-            found.append(Need(text, event.subject, screen, "error"))
+            found.append(Need(text, event.subject, "pulse", "error"))
     return found

@@ -258,6 +258,7 @@ def needs(
 ) -> tuple[Need, ...]:
     """What waits for the operator, most urgent first."""
     found: list[Need] = []
+    now = state.taken_at
     live = [job for job in jobs if job.state not in ENDED]
     found += [
         Need(f"{job.id} {job.kind} {job.config}: outcome unknown", job.id, "jobs", "error")
@@ -268,17 +269,18 @@ def needs(
     found += [
         Need(f"{job.id} {job.kind} {job.config} failed: {job.why or 'see its log'}", job.id, "jobs", "error")
         for job in jobs
-        if job.state == "failed" and job.pipeline not in retried
+        if job.state == "failed" and job.pipeline not in retried and _recent(job.ended_at or job.created_at, now)
     ]
     if live and not state.supervisor.alive:
-        found.append(Need(f"the supervisor is down while {len(live)} jobs wait or run", "supervisor", "jobs", "error"))
+        text = f"the supervisor is down while {len(live)} jobs wait or run: ringrift supervise"
+        found.append(Need(text, "supervisor", "jobs", "error"))
     found += [
         Need(f"{operation.title}: {operation.error or operation.state}", operation.id, "pulse", "warning")
         for operation in state.operations
-        if operation.state in ("failed", "refused") and _recent(operation.created_at, state.taken_at)
+        if operation.state in ("failed", "refused") and _recent(operation.created_at, now)
     ]
-    found += event_needs(state.troubles, state.taken_at)
-    found += transfer_needs(state.transfers, state.holdings, state.taken_at)
+    found += event_needs(state.troubles, now)
+    found += transfer_needs(state.transfers, state.holdings, now)
     found += [
         Need(f"{model.label}: its file is missing", model.label, "models", "error")
         for model in models

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -19,9 +18,9 @@ from typing import Any, ClassVar
 
 from textual.app import App
 from textual.theme import Theme
+from textual.worker import Worker, WorkerError
 
 from backend.configs import CONFIGS
-from backend.errors import RingRiftError
 from backend.paths import Paths
 from backend.snapshot import ConfigRow, Snapshot
 from backend.thresholds import thresholds
@@ -34,6 +33,7 @@ from ringrift_console.look import Look, ThemeName
 from ringrift_console.painter import Painted, Painter
 from ringrift_console.reader import Reader as BackendReader
 from ringrift_console.settings import Settings
+from ringrift_console.troubles import TROUBLES, trouble_line
 from ringrift_console.writer import reset_terminal
 
 Reader = Callable[[], Awaitable[Snapshot]]
@@ -114,7 +114,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self._read_at = monotonic()
         self._tables: dict[str, dict[str, Action]] = {}
         self._event_loop: asyncio.AbstractEventLoop | None = None
-        self._pump: asyncio.Task[None] | None = None
+        self._pump: Worker[None] | None = None
         self._set_theme()
 
     def _set_theme(self) -> None:
@@ -144,13 +144,13 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.call_after_refresh(self._start_pump)
 
     def _start_pump(self) -> None:
-        self._pump = asyncio.create_task(self._pump_snapshots())
+        self._pump = self.run_worker(self._pump_snapshots(), group="pump")  # an error of ours ends the console, told
 
     async def on_unmount(self) -> None:
         if self._pump is not None:
             self._pump.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._pump
+            with contextlib.suppress(WorkerError):
+                await self._pump.wait()
 
     def call_on_loop(self, function: Callable[[], object]) -> None:
         """Runs ``function`` on the event loop, from any thread; does nothing once the loop has ended."""
@@ -199,10 +199,8 @@ class ConsoleApp(App[int], inherit_bindings=False):
         """Reads the state once and shows it."""
         try:
             snapshot = await self.reader()
-        except RingRiftError as error:
-            self.trouble = error.line()
-        except (OSError, sqlite3.Error) as error:
-            self.trouble = str(error)
+        except TROUBLES as error:
+            self.trouble = trouble_line(error, str(self.paths.root))
         else:
             self.trouble = ""
             self._read_at = self.monotonic()
@@ -342,8 +340,8 @@ class ConsoleApp(App[int], inherit_bindings=False):
             return
         try:
             pid = await start_supervisor(self.paths)
-        except RingRiftError as error:
-            self.say(error.line(), "notice_bad")
+        except TROUBLES as error:
+            self.say(trouble_line(error, str(self.paths.root)), "notice_bad")
         else:
             self.say(f"supervisor started, process {pid}")
 

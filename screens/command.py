@@ -14,7 +14,7 @@ from backend.configs import CONFIGS
 from backend.errors import RingRiftError
 from ringrift_console.actions import ACTIONS, BY_NAME, Action
 from screens.base import BaseScreen
-from screens.form import choices
+from screens.form import choices, passed_over
 
 if TYPE_CHECKING:
     from ringrift_console.app import ConsoleApp
@@ -118,6 +118,10 @@ async def run_line(app: ConsoleApp, line: str) -> None:
         return
     action: Action = args.action
     if action.plan:
+        left = [name for name in passed_over(action) if name in words or any(w.startswith(f"{name}=") for w in words)]
+        if left:
+            app.say(f"{left[0]} is for a shell: ringrift {line}", "notice_bad")
+            return
         values = {choice.dest: getattr(args, choice.dest, None) for choice in choices(action)}
         given = {name: value for name, value in values.items() if value is not None}
         app.ask(action, next(iter(given.values()), None), given)
@@ -134,12 +138,12 @@ def parse(words: list[str]) -> tuple[argparse.Namespace | None, str]:
     Raises:
         UsageError: the line means nothing.
     """
-    from ringrift_console.cli import build_parser
+    from ringrift_console.cli import parse as parse_words
 
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
-            return build_parser().parse_args(words), ""
+            return parse_words(words), ""
     except SystemExit:
         return None, printed.getvalue()
 

@@ -11,12 +11,12 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widget import Widget
 
-from backend.errors import RingRiftError
 from backend.plans import Plan
 from backend.snapshot import Snapshot
 from ringrift_console.actions import Action, Tier
 from ringrift_console.intents import make_plan, same, submit
 from ringrift_console.keymap import ACCEPT
+from ringrift_console.troubles import TROUBLES, trouble_line
 from ringrift_console.widgets.line import Bar, Line, Lines, Span
 from ringrift_console.widgets.prompt import LineInput
 from screens.plan_ground import given, hosts_line
@@ -126,8 +126,8 @@ class PlanDialog(Dialog):
         self._checking = True
         try:
             plan = await make_plan(self.action, self.app.paths, self.params)
-        except RingRiftError as error:
-            self._set_moved(error.line())
+        except TROUBLES as error:
+            self._set_moved(trouble_line(error, str(self.app.paths.root)))
             return None
         finally:
             self._checking = False
@@ -179,8 +179,8 @@ class PlanDialog(Dialog):
         """Plans afresh and shows that plan."""
         try:
             self.plan = await make_plan(self.action, self.app.paths, self.params)
-        except RingRiftError as error:
-            self._set_moved(error.line())
+        except TROUBLES as error:
+            self._set_moved(trouble_line(error, str(self.app.paths.root)))
             return
         self.moved, self._opened = "", self.app.monotonic()
         for entry in self.query("#name").results(LineInput):
@@ -236,8 +236,8 @@ async def ask_plan(app: ConsoleApp, action: Action, subject: str | None, params:
             params = known
     try:
         plan = await make_plan(action, app.paths, params)
-    except RingRiftError as error:
-        app.say(error.line(), "notice_bad")
+    except TROUBLES as error:
+        app.say(trouble_line(error, str(app.paths.root)), "notice_bad")
         return
     accepted = await app.push_screen_wait(PlanDialog(action, plan, params, subject))
     if accepted is None:
@@ -245,8 +245,8 @@ async def ask_plan(app: ConsoleApp, action: Action, subject: str | None, params:
         return
     try:
         operation = await submit(accepted, app.paths)
-    except RingRiftError as error:
-        app.say(error.line(), "notice_bad")
+    except TROUBLES as error:
+        app.say(trouble_line(error, str(app.paths.root)), "notice_bad")
         return
     app.say(f"{accepted.title}: asked for (operation {operation})", "good")
     await app.look_again()

@@ -40,6 +40,15 @@ def choices(action: Action) -> list[Choice]:
     return found
 
 
+def passed_over(action: Action) -> list[str]:
+    """Options that a plan dialog neither takes nor makes needless, so that giving one must not be passed over."""
+    carried = {choice.param.name for choice in choices(action)}
+    needless = {"--wait", "--dry-run", "--apply", "--all"}  # a dialog shows the plan and asks
+    return [
+        param.name for param in action.params if param.name.startswith("-") and param.name not in carried | needless
+    ]
+
+
 class FormDialog(Dialog):
     """Asks for the parameters. The result is a dict of those that were given, or None."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 
+from backend.configs import CONFIGS
 from backend.snapshot import ConfigRow, EventRow, JobRow, Need, Snapshot
 from ringrift_console.actions import BY_NAME, find_alarm
 from ringrift_console.widgets.line import Bar, Span
@@ -26,8 +27,10 @@ from screens.cells import (
     state_span,
     win_span,
 )
+from screens.text import TextScreen
 
 EVENTS = 60
+_KEYS = frozenset(config.key for config in CONFIGS)
 _LIVE = ("running", "collecting", "placing", "cancelling", "waiting", "unknown")
 
 
@@ -82,7 +85,7 @@ class PulseScreen(BaseScreen):
         if not self.is_mounted:
             return None
         need = self.table.current if self.table is not None and self.table.id == "needs" else None
-        if isinstance(need, Need) and need.screen == "pulse":
+        if isinstance(need, Need) and need.screen == "pulse" and need.subject in _KEYS:
             return need.subject
         current = self.configs.current
         return current.config if current else None
@@ -209,11 +212,15 @@ class PulseScreen(BaseScreen):
         if isinstance(item, JobRow):
             await self.app.go_to("jobs", item.id)
         elif isinstance(item, Need):
-            if item.screen == "pulse":
+            if item.screen != "pulse":
+                await self.app.go_to(item.screen, item.subject)
+            elif item.subject in _KEYS:
                 self.configs.go_to(item.subject)
                 self.configs.focus()
-            else:
-                await self.app.go_to(item.screen, item.subject)
+            else:  # an operation, or what only an event tells of: there is no row to go to
+                width = max(20, self.app.size.width - 3)
+                text = "\n".join(self.app.look.glyphs.wrap(item.text, width))
+                await self.app.push_screen(TextScreen(item.subject, text))
         elif isinstance(item, ConfigRow):
             await self.app.go("models" if item.models and not item.running else "jobs")
             screen = self.app.screen

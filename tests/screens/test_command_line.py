@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from textual.worker import WorkerFailed
 
+from backend.snapshot import Snapshot, SupervisorRow
 from ringrift_console.widgets.prompt import LineInput
 from screens.command import completions, parse
+from tests.screens.conftest import make_snapshot
 
 
 async def type_line(pilot: Any, text: str, *more: str) -> None:
@@ -34,6 +39,9 @@ async def type_line(pilot: Any, text: str, *more: str) -> None:
         ("tournament --config hex8_2p", "works for long: in a shell"),
         ("auto-promote --model hex8_2p:v1", "without a plan to confirm"),
         ("jobs 'list", "No closing quotation"),
+        ("hosts enrol alder-1 --fingerprint SHA256:abc", "--fingerprint is for a shell: ringrift hosts enrol"),
+        ("hosts enrol alder-1 --hosts=/tmp/h.yaml", "--hosts is for a shell"),
+        ("registry reject hex8_2p:v1 --json", "--json is for a shell"),
     ],
 )
 async def test_a_line_that_cannot_be_done_is_answered_in_one(
@@ -122,7 +130,41 @@ async def test_the_palette_leads_to_objects(build: Callable[..., Any]) -> None:
         assert app.screen.subject == "s09"
 
 
+async def test_a_supervisor_that_cannot_be_started_is_told_and_the_console_goes_on(
+    build: Callable[..., Any], text_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ringrift_console import intents
+
+    async def forbidden(paths: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/data/console/supervisor.log")
+
+    monkeypatch.setattr(intents, "start_supervisor", forbidden)
+    app = build(source=make_snapshot(supervisor=SupervisorRow(False)))
+    async with app.run_test(size=(160, 50)) as pilot:
+        await pilot.pause()
+        await pilot.press("S")
+        for _ in range(3):
+            await pilot.pause()
+        assert "permission is denied: /data/console/supervisor.log" in text_of(app)[-2]
+
+
+async def test_an_error_of_ours_while_reading_ends_the_console_and_is_not_swallowed(build: Callable[..., Any]) -> None:
+    app = build()
+
+    async def stumble() -> Snapshot:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(WorkerFailed, match="a bug"):
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            app.reader = stumble
+            for _ in range(100):
+                await pilot.pause(0.05)
+
+
 def test_the_line_is_parsed_by_the_parser_of_the_command_line() -> None:
+    args, printed = parse(["jobs", "submit", "selfplay", "hex8_2p", "--", "--games", "3"])
+    assert args is not None and args.args == ["--games", "3"] and printed == ""
     args, printed = parse(["pipeline", "hex8_2p", "--epochs", "3"])
     assert args is not None
     assert (args.config, args.epochs, printed) == ("hex8_2p", 3, "")

@@ -134,6 +134,23 @@ async def test_a_need_leads_to_its_host(build: Callable[..., Any], snapshot: Any
         assert (app.current_mode, app.screen.subject) == ("hosts", "cedar-1")
 
 
+async def test_a_need_without_a_row_of_its_own_can_be_read_whole(
+    build: Callable[..., Any], snapshot: Any, text_of: Any
+) -> None:
+    """An operation that failed: at 80 columns the table cuts its text."""
+    text = f"Promote hex8_2p:v3 to production: {'the file is not the one that was registered ' * 4}at the end"
+    app = build(source=replace(snapshot, needs=(Need(text, "o7", "pulse"),)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await press(pilot, "tab")
+        assert app.screen.subject != "o7"  # no config is called so, and P must not plan for it
+        await press(pilot, "enter")
+        page = " ".join(" ".join(text_of(app)).split())
+        assert "Promote hex8_2p:v3 to production" in page and "at the end" in page
+        await press(pilot, "escape")
+        assert app.current_mode == "pulse"
+
+
 async def test_hosts_are_filtered_by_state_and_group(build: Callable[..., Any], text_of: Any) -> None:
     app = build()
     async with app.run_test(size=(80, 24)) as pilot:
