@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ class SlurmLauncher:
         self._wished: dict[str, float] = {}
         self._doomed: dict[str, set[str]] = {}
         self._ending: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         self._over: set[str] = set()
         self._tidying: asyncio.Task[None] | None = None
         self.trouble = ""
@@ -305,12 +307,19 @@ class SlurmLauncher:
             self._ending = asyncio.create_task(self._end_doomed(), name=f"scancel at {self.name}")
 
     async def _end_doomed(self) -> None:
-        await asyncio.sleep(GATHER_S)
-        doomed, self._doomed = self._doomed, {}
-        try:
-            await self.client.cancel(doomed)
-        except RingRiftError as error:  # what waits will find that it must not run
-            log.warning("%s: %s", self.name, error.line())
+        while self._doomed:  # more may come while Slurm is asked
+            await asyncio.sleep(GATHER_S)
+            doomed, self._doomed = self._doomed, {}
+            try:
+                await self.client.cancel(doomed)
+            except RingRiftError as error:
+                log.warning("%s: %s", self.name, error.line())
+                for name, jobs in doomed.items():
+                    self._doomed.setdefault(name, set()).update(jobs)
+                if self._closing.is_set():  # what waits will find that it must not run
+                    return
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), self._poll_s)
 
     # the rest is the agent's
 
@@ -336,23 +345,26 @@ class SlurmLauncher:
 
         So it is with a step whose keeper was killed (``slurmstepd``): the job would hold its node until its time limit.
         """
-        await asyncio.sleep(self._poll_s)
-        over, self._over = sorted(self._over), set()
-        try:
-            reports = (await self._serving.ask("status", keys=over))["reports"]
-            async with self._turn:
-                await self._ask_slurm(max_age=self._poll_s)
-        except RingRiftError as error:
-            log.warning("%s: %s", self.name, error.line())
-            return
-        for report in reports.values():
-            note = report.get("engine") or {}
-            word = self._words.get((str(note.get("name")), note.get("number")))
-            # Other members of a gang may go on; its job ends with the last one.
-            if word is not None and word.state == "RUNNING" and note.get("shape") != "gang":
-                self._doom(report, word)
+        while self._over:
+            await asyncio.sleep(self._poll_s)
+            over, self._over = sorted(self._over), set()
+            try:
+                reports = (await self._serving.ask("status", keys=over))["reports"]
+                async with self._turn:
+                    await self._ask_slurm(max_age=self._poll_s)
+            except RingRiftError as error:
+                log.warning("%s: %s", self.name, error.line())
+                self._over.update(over)
+                continue
+            for report in reports.values():
+                note = report.get("engine") or {}
+                word = self._words.get((str(note.get("name")), note.get("number")))
+                # Other members of a gang may go on; its job ends with the last one.
+                if word is not None and word.state == "RUNNING" and note.get("shape") != "gang":
+                    self._doom(report, word)
 
     async def close(self) -> None:
+        self._closing.set()
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.gather(self._tidying, return_exceptions=True)

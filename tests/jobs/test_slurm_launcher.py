@@ -1,0 +1,147 @@
+"""A launcher before programs that answer as a test tells them, for what a real Slurm does at no moment of choice."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from backend.fleet.hosts import Host
+from backend.fleet.pools import pool_of
+from backend.fleet.remote import ThisMachine
+from backend.jobs.launchers.base import AttemptSpec
+from backend.jobs.launchers.local import LocalLauncher
+from backend.jobs.launchers.slurm import SlurmLauncher
+from backend.jobs.launchers.slurm_client import SlurmClient
+from backend.jobs.model import Observation, Phase
+from backend.paths import Paths
+from tests.jobs.conftest import until as wait_until
+
+PATIENCE_S = 60.0
+DOWN = "squeue: error: Unable to contact slurm controller (connect failure)"
+
+PROGRAM = """\
+#!/bin/sh
+cd {folder}
+echo "{name} $*" >> calls
+while test -e {name}.hold; do sleep 0.02; done
+test ! -e {name}.error || {{ cat {name}.error >&2; exit 1; }}
+"""
+ENDS = {
+    "sbatch": "cat > script; n=$(($(cat number) + 1)); echo $n > number\n"
+    "echo \"$n|$(sed -n 's/#SBATCH --job-name=//p' script)|PENDING|1|Priority\" >> queue; echo $n\n",
+    "squeue": "cat queue\n",
+    "scancel": 'for one in "$@"; do sed -i "/^$one|/d" queue; done\n',
+    "sacct": "exit 1\n",
+}
+
+
+class Bed:
+    """A pool whose login host is this machine, with the programs' queue and calls as files."""
+
+    def __init__(self, paths: Paths, folder: Path) -> None:
+        self.folder, self.paths = folder, paths
+        self.root = folder / "shared"
+        self.root.mkdir()
+        for name, text in (("queue", ""), ("number", "0\n"), ("calls", "")):
+            (folder / name).write_text(text)
+        for name, end in ENDS.items():
+            (folder / name).write_text(PROGRAM.format(folder=folder, name=name) + end)
+            (folder / name).chmod(0o755)
+        self.launcher = self.open()
+
+    def open(self, owner: str = "head", epoch: int = 1, poll_s: float = 0.1) -> SlurmLauncher:
+        settings = {"kind": "slurm", "shared_root": str(self.root), "slurm_bin": str(self.folder)}
+        serving = LocalLauncher(self.paths, owner, epoch, name="cluster", root=f"{self.root}/agent")
+        client = SlurmClient(ThisMachine(), Host("cluster", settings), pool_of("cluster", settings))
+        return SlurmLauncher(serving, client, owner, epoch, sys.executable, poll_s=poll_s, settle_s=0.3)
+
+    def spec(self, key: str, owner: str = "head", **engine: object) -> AttemptSpec:
+        return AttemptSpec(key, owner, (sys.executable, "-c", "pass"), None, {}, engine=engine)
+
+    def calls(self, name: str) -> int:
+        return sum(line.split()[0] == name for line in (self.folder / "calls").read_text().splitlines())
+
+    def queue(self) -> list[str]:
+        return (self.folder / "queue").read_text().splitlines()
+
+    def fail(self, name: str, text: str) -> None:
+        (self.folder / f"{name}.error").write_text(text + "\n")
+
+    def mend(self, name: str) -> None:
+        (self.folder / f"{name}.error").unlink()
+
+    def hold(self, name: str) -> Path:
+        """Lets a program wait until the file is removed."""
+        path = self.folder / f"{name}.hold"
+        path.touch()
+        return path
+
+    async def pending(self, *keys: str, **engine: object) -> None:
+        for key in keys:
+            seen = (await self.launcher.start_many([self.spec(key, **engine)]))[key]
+            assert isinstance(seen, Observation) and seen.phase is Phase.STARTING, seen
+
+
+async def until(condition: Callable[[], object]) -> None:
+    await asyncio.to_thread(wait_until, condition, "what the programs were to be asked")
+
+
+@pytest.fixture
+async def bed(paths: Paths, tmp_path: Path) -> AsyncIterator[Bed]:
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    made = Bed(paths, folder)
+    yield made
+    for path in folder.glob("*.hold"):
+        path.unlink()
+    await made.launcher.close()
+
+
+async def cancelled(bed: Bed, key: str) -> None:
+    assert (await bed.launcher.cancel(key, by="test", reason="over")).phase is Phase.EXITED
+
+
+async def test_what_is_cancelled_while_slurm_ends_others_is_ended_too(bed: Bed) -> None:
+    await bed.pending("a.1", "b.1")
+    held = bed.hold("scancel")
+    await cancelled(bed, "a.1")
+    await until(lambda: bed.calls("scancel") == 1)
+    await cancelled(bed, "b.1")
+    held.unlink()
+    await bed.launcher.close()  # which waits for all that was to be ended
+    assert bed.queue() == []
+
+
+async def test_what_could_not_be_ended_is_ended_later(bed: Bed) -> None:
+    await bed.pending("a.1")
+    bed.fail("scancel", DOWN)
+    await cancelled(bed, "a.1")
+    await until(lambda: bed.calls("scancel") >= 2)
+    bed.mend("scancel")
+    await until(lambda: bed.queue() == [])
+
+
+async def test_a_launcher_closes_though_slurm_ends_nothing(bed: Bed) -> None:
+    await bed.pending("a.1")
+    bed.fail("scancel", DOWN)
+    await cancelled(bed, "a.1")
+    async with asyncio.timeout(PATIENCE_S):
+        await bed.launcher.close()
+    assert len(bed.queue()) == 1
+
+
+async def test_a_job_that_runs_on_after_its_end_is_ended_though_slurm_was_silent_first(bed: Bed) -> None:
+    await bed.pending("a.1")
+    (bed.folder / "queue").write_text(bed.queue()[0].replace("PENDING", "RUNNING") + "\n")
+    (bed.root / "agent/jobs/a.1/executed").touch()
+    (bed.root / "agent/jobs/a.1/exit.json").write_text('{"code": 0, "executed": true}')
+    bed.fail("squeue", DOWN)
+    asked = bed.calls("squeue")
+    await bed.launcher.acknowledge(["a.1"])
+    await until(lambda: bed.calls("squeue") > asked)
+    bed.mend("squeue")
+    await until(lambda: bed.queue() == [])
