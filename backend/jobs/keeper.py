@@ -360,7 +360,12 @@ class Keeper:
         launcher = self.launchers.get(name)
         if isinstance(launcher, SlurmLauncher):  # as few submissions as possible
             now = asyncio.get_running_loop().time()
-            starts = [one for one in actions if isinstance(one, Start) and self._not_before.get(one.key, 0.0) <= now]
+            gangs = {job.id: job.gang for job in work.jobs if job.gang}
+            wanted = [(one, gangs.get(attempts[one.key].job)) for one in actions if isinstance(one, Start)]
+            ready = [self._not_before.get(one.key, 0.0) <= now for one, _ in wanted]
+            # Members come due apart; each alone would be told for ever to wait for the others.
+            called = {gang for (_, gang), due in zip(wanted, ready, strict=True) if gang and due}
+            starts = [one for (one, gang), due in zip(wanted, ready, strict=True) if due or gang in called]
             if starts and (not self._preparing or now - self._gathering.setdefault(name, now) >= GATHER_S):
                 self._gathering.pop(name, None)
                 again = await self._start_many(launcher, [attempts[one.key] for one in starts])

@@ -1,0 +1,65 @@
+"""The keeper before a Slurm whose programs answer as a test tells them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from backend.jobs import store as rows
+from backend.jobs.keeper import Keeper
+from backend.jobs.pipelines import add_chain, add_gang
+from backend.jobs.rows import job_row
+from backend.paths import Paths
+from backend.state.store import StateStore
+from tests.jobs.test_slurm_launcher import Bed
+
+
+class KeeperBed(Bed):
+    """Jobs that were placed on the pool, with a keeper."""
+
+    def __init__(self, paths: Paths, folder: Path, store: StateStore) -> None:
+        super().__init__(paths, folder)
+        self.store = store
+        self.keeper = Keeper(paths, store, {"cluster": self.launcher}, "head", 1)
+
+    async def gang(self) -> list[str]:
+        """A gang of two; returns the keys of its attempts."""
+        async with self.store.database.write() as db:
+            names = await add_gang(db, "command", "hex8_2p", {"argv": ["true"]}, 2)
+        keys = [f"{name}.1" for name in names]
+        await rows.place(
+            self.store, 1,
+            *(rows.Placed(name, 1, "cluster", self.spec(f"{name}.1", gang=keys, port=20_000)) for name in names),
+        )  # fmt: skip
+        return keys
+
+    async def job(self) -> str:
+        async with self.store.database.write() as db:
+            _, (name,) = await add_chain(db, "hex8_2p", [("command", {"argv": ["true"]})], {}, None)
+        await rows.place(self.store, 1, rows.Placed(name, 1, "cluster", self.spec(f"{name}.1")))
+        return name
+
+    async def said(self, name: str) -> str:
+        row = await job_row(self.store, name)
+        assert row is not None
+        return row.why
+
+
+@pytest.fixture
+async def bed(paths: Paths, tmp_path: Path) -> AsyncIterator[KeeperBed]:
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    async with await StateStore.open(paths) as store:
+        made = KeeperBed(paths, folder, store)
+        yield made
+        await made.launcher.close()
+
+
+async def test_members_of_a_gang_that_come_due_apart_are_started_together(bed: KeeperBed) -> None:
+    _, second = await bed.gang()
+    bed.keeper._not_before[second] = asyncio.get_running_loop().time() + 3600.0
+    await bed.keeper.tick()
+    assert len(bed.queue()) == 1
