@@ -709,6 +709,8 @@ def cancel(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     if held is None:
         raise AgentError("busy", "a start of %s is under way" % key)
     try:
+        if _is_others(folder, request.get("owner")):
+            raise AgentError("conflict", "%s is another root's here" % key)
         state = derive(root, key)
         if state == "exited":
             return report(root, key)
@@ -735,6 +737,12 @@ def cancel(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
         return report(root, key)
     finally:
         os.close(held)
+
+
+def _is_others(folder: str, owner: Any) -> bool:
+    """Whether an attempt was started for another root: keys are unique within one only."""
+    spec = read_json(os.path.join(folder, "spec.json"))
+    return spec is not None and spec.get("owner") != owner
 
 
 def _write_cancel(folder: str, wish: Dict[str, Any]) -> None:
@@ -821,7 +829,7 @@ def acknowledge(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     done = []
     for key in request.get("keys") or ():
         folder = job_dir(root, key)
-        if os.path.exists(os.path.join(folder, "exit.json")):
+        if os.path.exists(os.path.join(folder, "exit.json")) and not _is_others(folder, request.get("owner")):
             os.close(os.open(os.path.join(folder, "acked"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             done.append(key)
     return {"acked": done}

@@ -553,7 +553,11 @@ class Keeper:
             seen = await launcher.cancel(attempt.key, by=self.owner, reason=attempt.refusal or "cancelled")
         except RefusedStartError as error:
             self._leave_if_stale(error)
-            raise
+            if error.kind != "conflict":
+                raise
+            log.error("%s is not there to cancel: %s", attempt.key, error.line())
+            await rows.record_refusal(self.store, attempt.key, error.what, never=True)
+            return True
         self._cancelled[attempt.key] = now
         await self._record(launcher, attempt, seen)
         return True

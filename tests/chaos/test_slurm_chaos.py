@@ -24,6 +24,7 @@ from backend.jobs.launchers.base import AttemptSpec, RefusedStartError, Unreacha
 from backend.jobs.launchers.local import LocalLauncher
 from backend.jobs.launchers.slurm import SlurmLauncher
 from backend.jobs.launchers.slurm_client import SlurmClient
+from backend.jobs.launchers.slurm_script import Batch
 from backend.jobs.model import NOT_EXECUTED, Observation, Phase
 from backend.paths import Paths
 from tests.lab.slurm import NODES, Slurm
@@ -243,7 +244,7 @@ async def test_a_number_that_is_another_job_by_now_is_not_cancelled_for_ours(hea
     await asyncio.to_thread(head.slurm.start_controller)
     other = head.slurm.ask("sbatch", "--parsable", "-J", "theirs", "-o", "/dev/null", "--wrap", "sleep 600").stdout
     assert other.strip() == head.seen[key].evidence["engine_job"]  # Slurm gives the number again
-    await head.client.cancel({f"ringrift-{key}": [other.strip()]})
+    await head.client.cancel({Batch("head", "one", (key,)).name: [other.strip()]})
     seen = await head.launcher.cancel(key, by="test", reason="over")
     assert seen.phase is Phase.EXITED
     await head.launcher.close()

@@ -284,6 +284,18 @@ def test_the_log_is_read_by_byte_offset_without_gaps_while_it_grows(bed: Any) ->
     assert bed.ask("read", key="a1.1", name="spec.json")["error"] == "request"
 
 
+def test_an_attempt_of_another_root_is_neither_cancelled_nor_acknowledged(bed: Any) -> None:
+    bed.python_job("a1.1", FOREVER)
+    until(lambda: "up" in log_of(bed, "a1.1"), "it runs")
+    reply = bed.ask("cancel", key="a1.1", owner="other", epoch=1, by="other")
+    assert (reply["error"], bed.state("a1.1")) == ("conflict", "running")
+    assert not (bed.folder("a1.1") / "cancel").exists()
+    bed.cancel("a1.1")
+    bed.ended("a1.1")
+    assert bed.ask("ack", owner="other", epoch=1, keys=["a1.1"])["ok"]["acked"] == []
+    assert bed.ask("ack", owner="test", epoch=1, keys=["a1.1"])["ok"]["acked"] == ["a1.1"]
+
+
 def test_attempts_are_listed_by_owner_until_they_are_acknowledged(bed: Any) -> None:
     bed.start("a1.1", ["true"])
     bed.start("a2.1", ["true"])

@@ -53,11 +53,12 @@ class Bed:
             (folder / name).chmod(0o755)
         self.launcher = self.open()
 
-    def open(self, owner: str = "head", epoch: int = 1, poll_s: float = 0.1) -> SlurmLauncher:
-        settings = {"kind": "slurm", "shared_root": str(self.root), "slurm_bin": str(self.folder)}
-        serving = LocalLauncher(self.paths, owner, epoch, name="cluster", root=f"{self.root}/agent")
+    def open(self, owner: str = "head", root: Path | None = None, poll_s: float = 0.1) -> SlurmLauncher:
+        root = root or self.root
+        settings = {"kind": "slurm", "shared_root": str(root), "slurm_bin": str(self.folder)}
+        serving = LocalLauncher(self.paths, owner, 1, name="cluster", root=f"{root}/agent")
         client = SlurmClient(ThisMachine(), Host("cluster", settings), pool_of("cluster", settings))
-        return SlurmLauncher(serving, client, owner, epoch, sys.executable, poll_s=poll_s, settle_s=0.3)
+        return SlurmLauncher(serving, client, owner, 1, sys.executable, poll_s=poll_s, settle_s=0.3)
 
     def spec(self, key: str, owner: str = "head", **engine: object) -> AttemptSpec:
         return AttemptSpec(key, owner, (sys.executable, "-c", "pass"), None, {}, engine=engine)
@@ -145,3 +146,20 @@ async def test_a_job_that_runs_on_after_its_end_is_ended_though_slurm_was_silent
     await until(lambda: bed.calls("squeue") > asked)
     bed.mend("squeue")
     await until(lambda: bed.queue() == [])
+
+
+async def test_a_job_of_another_root_with_the_same_key_is_left_alone(bed: Bed) -> None:
+    (bed.folder / "theirs").mkdir()
+    other = bed.open("other", bed.folder / "theirs")
+    await other.start_many([bed.spec("a.1", "other")])
+    (theirs,) = bed.queue()
+    await bed.pending("a.1")
+    (bed.folder / "queue").write_text(theirs.replace("PENDING", "RUNNING") + "\n")  # ours has ended
+    (bed.root / "agent/jobs/a.1/executed").touch()
+    (bed.root / "agent/jobs/a.1/exit.json").write_text('{"code": 0, "executed": true}')
+    await bed.launcher.acknowledge(["a.1"])
+    assert bed.launcher._tidying is not None
+    await bed.launcher._tidying
+    await bed.launcher.close()
+    await other.close()
+    assert len(bed.queue()) == 1

@@ -113,7 +113,7 @@ class SlurmLauncher:
                 else:
                     answers[key] = found
             answers |= self._split_gangs(wanted)
-            for batch in batches(wanted):
+            for batch in batches(wanted, self._owner):
                 answers |= await self._submit(batch)
             for key in answers:
                 self._looked.pop(key, None)
@@ -177,7 +177,7 @@ class SlurmLauncher:
 
     async def _submit(self, batch: Batch) -> dict[str, Answer]:
         """Writes down what is to be asked for, then asks. A lost answer is found by the name the next time."""
-        text = script(self.pool, batch, self._owner, self._python, self._agent)
+        text = script(self.pool, batch, self._python, self._agent)
         try:
             await self._note(batch.notes())
             number = await self.client.submit(text)

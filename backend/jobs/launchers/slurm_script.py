@@ -55,10 +55,12 @@ class Batch:
     """One submission: a job, an array of them, or a gang.
 
     Attributes:
+        owner: names the root that the attempts belong to.
         keys: of the attempts, in the order of the elements or members.
         tries: how often the first of them was submitted, this time included.
     """
 
+    owner: str
     shape: Literal["one", "array", "gang"]
     keys: tuple[str, ...]
     request: Request = field(default_factory=Request)
@@ -66,13 +68,17 @@ class Batch:
 
     @property
     def name(self) -> str:
-        """The job's name, by which it is found again; the same only for the same submission."""
+        """The job's name, by which it is found again; the same only for the same submission.
+
+        Every root has an attempt ``s1.1``, and several may use one login.
+        """
         if len(self.keys) == 1:
             more = ""
         else:
             more = f"+{len(self.keys) - 1}.{hashlib.sha256(' '.join(self.keys).encode()).hexdigest()[:8]}"
         again = f"_t{self.tries}" if self.tries > 1 else ""
-        return f"{PREFIX}{self.keys[0]}{more}{again}"
+        root = hashlib.sha256(self.owner.encode()).hexdigest()[:8]
+        return f"{PREFIX}{root}-{self.keys[0]}{more}{again}"
 
     def out(self, number: int) -> str:
         """The file, in the agent's folder ``engine``, that has what Slurm says about an element."""
@@ -89,7 +95,7 @@ class Batch:
         }  # fmt: skip
 
 
-def batches(wanted: Mapping[str, tuple[Request, int]]) -> list[Batch]:
+def batches(wanted: Mapping[str, tuple[Request, int]], owner: str) -> list[Batch]:
     """Attempts by what they ask for: a gang as one job, those that ask the same as arrays.
 
     Args:
@@ -101,17 +107,17 @@ def batches(wanted: Mapping[str, tuple[Request, int]]) -> list[Batch]:
         if request.gang:
             if key == request.gang[0]:
                 most = max(wanted[one][1] for one in request.gang)
-                found.append(Batch("gang", request.gang, request, most + 1))
+                found.append(Batch(owner, "gang", request.gang, request, most + 1))
         else:
             alike.setdefault((request, tries), []).append(key)
     for (request, tries), keys in alike.items():
         for first in range(0, len(keys), MAX_ARRAY):
             some = tuple(keys[first : first + MAX_ARRAY])
-            found.append(Batch("array" if len(some) > 1 else "one", some, request, tries + 1))
+            found.append(Batch(owner, "array" if len(some) > 1 else "one", some, request, tries + 1))
     return found
 
 
-def script(pool: Pool, batch: Batch, owner: str, python: str, agent: str) -> str:
+def script(pool: Pool, batch: Batch, python: str, agent: str) -> str:
     """The text of a batch script.
 
     Args:
@@ -137,11 +143,11 @@ def script(pool: Pool, batch: Batch, owner: str, python: str, agent: str) -> str
         body = f'{select}exec srun --nodes=1 --ntasks=1{cpus} {run} "$key"'
     else:
         body = f"exec srun --nodes=1 --ntasks=1{cpus} {run} {batch.keys[0]}"
-    lines = [f"#SBATCH {flag}={_option(value)}" for flag, value in _options(pool, batch, owner)]
+    lines = [f"#SBATCH {flag}={_option(value)}" for flag, value in _options(pool, batch)]
     return "\n".join(["#!/bin/sh", *lines, "#SBATCH --no-requeue", "#SBATCH --open-mode=append", "", body, ""])
 
 
-def _options(pool: Pool, batch: Batch, owner: str) -> list[tuple[str, str]]:
+def _options(pool: Pool, batch: Batch) -> list[tuple[str, str]]:
     given = dict(pool.options)
     if batch.request.wall_s is not None:
         # What is beyond the job's own limit is for its end to be written down.
@@ -149,7 +155,7 @@ def _options(pool: Pool, batch: Batch, owner: str) -> list[tuple[str, str]]:
     gres = pool.gres_of(batch.request.gpus)
     where = "%a" if batch.shape == "array" else ""
     name = f"{batch.name}.{where}.out" if where else f"{batch.name}.out"
-    comment = f"ringrift:{owner}:{batch.keys[0]}:{len(batch.keys)}"
+    comment = f"ringrift:{batch.owner}:{batch.keys[0]}:{len(batch.keys)}"
     return [
         ("--job-name", batch.name),
         ("--comment", comment),

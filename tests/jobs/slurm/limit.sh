@@ -1,5 +1,5 @@
 #!/bin/sh
-#SBATCH --job-name=ringrift-01JOB.3
+#SBATCH --job-name=ringrift-4c102969-01JOB.3
 #SBATCH --comment=ringrift:owner:01JOB.3:1
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
@@ -11,7 +11,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=64G
 #SBATCH --chdir=/nfs/ringrift
-#SBATCH --output=/nfs/ringrift/agent/engine/ringrift-01JOB.3.out
+#SBATCH --output=/nfs/ringrift/agent/engine/ringrift-4c102969-01JOB.3.out
 #SBATCH --no-requeue
 #SBATCH --open-mode=append
 
