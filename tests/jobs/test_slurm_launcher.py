@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from backend.fleet.hosts import Host
 from backend.fleet.pools import pool_of
 from backend.fleet.remote import ThisMachine
-from backend.jobs.launchers.base import AttemptSpec
+from backend.jobs import agent
+from backend.jobs.launchers.base import AttemptSpec, RefusedStartError
 from backend.jobs.launchers.local import LocalLauncher
 from backend.jobs.launchers.slurm import SlurmLauncher
 from backend.jobs.launchers.slurm_client import SlurmClient
@@ -163,3 +165,37 @@ async def test_a_job_of_another_root_with_the_same_key_is_left_alone(bed: Bed) -
     await bed.launcher.close()
     await other.close()
     assert len(bed.queue()) == 1
+
+
+def run_to_its_end(bed: Bed, key: str) -> None:
+    """What a node does."""
+    argv = [sys.executable, "-I", "-S", agent.__file__, "--root", f"{bed.root}/agent", "run", key]
+    assert subprocess.run(argv).returncode == 0
+    (bed.folder / "queue").write_text("\n".join(bed.queue()).replace("PENDING", "COMPLETED") + "\n")
+
+
+async def test_what_ran_after_the_look_at_its_folder_has_run_well(bed: Bed) -> None:
+    await bed.pending("a.1")
+    await bed.launcher.close()
+    bed.launcher = bed.open()  # which knows nothing of it
+    asked, held = bed.calls("squeue"), bed.hold("squeue")
+    start = asyncio.create_task(bed.launcher.start_many([bed.spec("a.1")]))
+    await until(lambda: bed.calls("squeue") > asked)
+    await asyncio.to_thread(run_to_its_end, bed, "a.1")
+    held.unlink()
+    seen = (await start)["a.1"]
+    assert isinstance(seen, Observation) and seen.phase is Phase.EXITED
+    assert seen.exit is not None and seen.exit.code == 0
+
+
+async def test_what_slurm_ended_is_refused_once_its_record_has_had_time_to_appear(bed: Bed) -> None:
+    await bed.pending("a.1")
+    (bed.folder / "queue").write_text(bed.queue()[0].replace("PENDING", "COMPLETED") + "\n")
+    await bed.launcher.close()
+    bed.launcher = bed.open()
+    kinds = []
+    while not kinds or kinds[-1] == "busy":
+        seen = (await bed.launcher.start_many([bed.spec("a.1")]))["a.1"]
+        assert isinstance(seen, RefusedStartError)
+        kinds.append(seen.kind)
+    assert kinds[0] == "busy" and kinds[-1] == "failed"

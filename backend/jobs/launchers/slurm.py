@@ -70,6 +70,7 @@ class SlurmLauncher:
         self._asked: set[str] = set()  # names that the last answer is later than their submission
         self._looked: dict[str, tuple[float, dict[str, Any]]] = {}
         self._vague_since: dict[str, float] = {}
+        self._ended_since: dict[str, float] = {}
         self._wished: dict[str, float] = {}
         self._doomed: dict[str, set[str]] = {}
         self._ending: asyncio.Task[None] | None = None
@@ -105,9 +106,17 @@ class SlurmLauncher:
                     await self._ask_slurm(max_age=0.0, names=_names(open_.values()))
                 except RingRiftError as error:
                     return answers | {key: RefusedStartError("busy", error.what, where=self.name) for key in open_}
+                # What has ended there may have run after the look at its folder.
+                ended = [key for key, report in open_.items() if self._has_ended(report)]
+                for key, report in (await self._status(ended)).items():
+                    open_[key] = report
+                    if report["state"] != "prepared":
+                        answers[key] = self._judge(key, report) or observation(report)
+                        del open_[key]
             wanted: dict[str, tuple[Request, int]] = {}
+            now = asyncio.get_running_loop().time()
             for key, report in open_.items():
-                found = self._found(key, report)
+                found = self._found(key, report, now)
                 if isinstance(found, int):
                     wanted[key] = (asks[key], found)
                 else:
@@ -141,7 +150,7 @@ class SlurmLauncher:
                 answers[key] = RefusedStartError(kind, message, where=self.name)
         return answers, reports
 
-    def _found(self, key: str, report: Mapping[str, Any]) -> Answer | int:
+    def _found(self, key: str, report: Mapping[str, Any], now: float) -> Answer | int:
         """What became of the submissions of an attempt that was never executed, or after how many to try another."""
         note = report.get("engine")
         if not note:
@@ -152,6 +161,9 @@ class SlurmLauncher:
             return judge(observation(report), noted=True, asked=True, word=word, settled=True) or observation(report)
         said = str(report.get("engine_said") or "")
         if word is not None and word.state.rstrip("+") not in AGAIN:
+            if now - self._ended_since.setdefault(key, now) < self._settle_s:  # of another node it is seen late here
+                return RefusedStartError("busy", f"{word.text}; for its record to appear here", where=self.name)
+            del self._ended_since[key]
             why = said or f"is {self.pool.shared_root} there on the nodes?"
             if word.state.startswith("CANCELLED"):
                 why = "somebody cancelled it there"
@@ -161,6 +173,12 @@ class SlurmLauncher:
             why = f": {said}" if said else ""
             return RefusedStartError("failed", f"submitted {tries} times, and it never ran{why}", where=self.name)
         return tries
+
+    def _has_ended(self, report: Mapping[str, Any]) -> bool:
+        """Whether Slurm says that the last submission of an attempt has ended."""
+        note = report.get("engine") or {}
+        word = self._words.get((str(note.get("name")), note.get("number")))
+        return word is not None and word.stage == "ended"
 
     def _split_gangs(self, wanted: dict[str, tuple[Request, int]]) -> dict[str, Answer]:
         """Takes out of ``wanted`` what is not whole, with what is to be said of it."""
@@ -252,11 +270,15 @@ class SlurmLauncher:
         """What is found in the folders; many are not looked at more often than their number allows."""
         age = REPORT_S * len(keys)
         due = [key for key in sorted(keys) if key not in self._looked or now - self._looked[key][0] >= age]
-        for first in range(0, len(due), CHUNK):
-            told = await self._serving.ask("status", keys=due[first : first + CHUNK])
-            self._looked |= {key: (now, report) for key, report in told["reports"].items()}
+        self._looked |= {key: (now, report) for key, report in (await self._status(due)).items()}
         self._looked = {key: self._looked[key] for key in keys}
         return {key: report for key, (_, report) in self._looked.items()}
+
+    async def _status(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for first in range(0, len(keys), CHUNK):
+            found |= (await self._serving.ask("status", keys=keys[first : first + CHUNK]))["reports"]
+        return found
 
     def _judge(self, key: str, report: Mapping[str, Any]) -> Observation | None:
         note = report.get("engine") or {}
