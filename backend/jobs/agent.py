@@ -591,15 +591,18 @@ def hold(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     for spec, digest in request.get("held") or ():
         key = _spec_key(spec, digest)
         folder = job_dir(root, key)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        lock = take_lock(os.path.join(folder, "start.lock"), START_WAIT_S)
+        lock = None
         try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            lock = take_lock(os.path.join(folder, "start.lock"), START_WAIT_S)
             if lock is None:
                 raise AgentError("busy", "another start of %s is under way" % key)
             _lay_down(root, folder, spec, digest)
             reports[key] = report(root, key)
         except AgentError as error:
             refused[key] = [error.kind, str(error)]
+        except OSError as error:
+            refused[key] = list(failure_of(error, root))
         finally:
             if lock is not None:
                 os.close(lock)
@@ -781,11 +784,17 @@ def _free_reserve(folder: str) -> None:
 
 
 def status(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Reports on the given keys: ``{"keys": [...]}`` -> ``{"reports": {key: report}}``."""
+    """Reports on the given keys: ``{"keys": [...]}`` -> ``{"reports": {key: report}, "refused": {key: message}}``."""
     keys = request.get("keys")
     if not isinstance(keys, list):
         raise AgentError("request", "status needs a list of keys")
-    return {"reports": {key: report(root, key) for key in keys}}
+    reports, refused = {}, {}  # type: Dict[str, Any], Dict[str, str]
+    for key in keys:
+        try:
+            reports[key] = report(root, key)
+        except OSError as error:  # one folder that cannot be read hides no other
+            refused[key] = failure_of(error, root)[1]
+    return {"reports": reports, "refused": refused}
 
 
 def listing(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -795,9 +804,10 @@ def listing(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     for key in sorted(os.listdir(jobs)) if os.path.isdir(jobs) else ():
         if not KEY.match(key) or (os.path.exists(os.path.join(jobs, key, "acked")) and not request.get("all")):
             continue
-        spec = read_json(os.path.join(jobs, key, "spec.json")) or {}
-        if spec.get("owner") == request.get("owner"):
-            found[key] = derive(root, key)
+        with contextlib.suppress(OSError):  # whose it is cannot be read; whoever knows of it asks for its status
+            spec = read_json(os.path.join(jobs, key, "spec.json")) or {}
+            if spec.get("owner") == request.get("owner"):
+                found[key] = derive(root, key)
     return {"attempts": found}
 
 

@@ -203,25 +203,21 @@ class Keeper:
                 await self._greet(name, launcher)
             asked = [attempt.key for attempt in attempts]
             seen = await launcher.observe(asked) if asked or name in self._silent else {}
-        except UnreachableError as error:
+        except (UnreachableError, RefusedStartError) as error:  # an answer that is an error tells nothing either
+            if isinstance(error, RefusedStartError):
+                self._leave_if_stale(error)
             if name not in self._silent:
                 log.warning("%s", error.line())
             self._silent.add(name)
             self._not_before[f"host {name}"] = asyncio.get_running_loop().time() + SILENCE_S
-            await rows.record_silence(self.store, attempts)
-            return [replace(attempt, unreachable=True) for attempt in attempts]
+            what = error.what
+            return await rows.record_silence(self.store, attempts, lambda _: what)
         if name in self._silent:
             log.info("%s answers again", name)
             self._silent.discard(name)
         mute = [attempt for attempt in attempts if attempt.key not in seen]
-        if mute:
-            await rows.record_silence(self.store, mute)
-        return [
-            await self._record(launcher, attempt, seen[attempt.key])
-            if attempt.key in seen
-            else replace(attempt, unreachable=True)
-            for attempt in attempts
-        ]
+        heard = [await self._record(launcher, one, seen[one.key]) for one in attempts if one.key in seen]
+        return heard + await rows.record_silence(self.store, mute, launcher.why_mute)
 
     async def _record(self, launcher: Launcher, attempt: Attempt, seen: Observation) -> Attempt:
         why = ""
@@ -384,9 +380,9 @@ class Keeper:
             answers = await launcher.start_many(specs)
         except UnreachableError as error:
             log.warning("%s", error.line())
-            await rows.record_silence(self.store, attempts)
+            what = error.what
+            await rows.record_silence(self.store, attempts, lambda _: what)
             for attempt in attempts:
-                await rows.record_trouble(self.store, attempt, error.what)
                 self._not_before[attempt.key] = later
             return False
         except RefusedStartError as error:
@@ -415,7 +411,8 @@ class Keeper:
         except UnreachableError as error:
             log.warning("%s", error.line())
             if isinstance(action, Start | Cancel):
-                await rows.record_silence(self.store, [attempts[action.key]])
+                what = error.what
+                await rows.record_silence(self.store, [attempts[action.key]], lambda _: what)
         except RingRiftError as error:
             log.error("%s: %s", subject, error.line())
         except Exception:

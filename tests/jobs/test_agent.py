@@ -296,6 +296,21 @@ def test_an_attempt_of_another_root_is_neither_cancelled_nor_acknowledged(bed: A
     assert bed.ask("ack", owner="test", epoch=1, keys=["a1.1"])["ok"]["acked"] == ["a1.1"]
 
 
+def test_a_folder_that_cannot_be_read_hides_no_other(bed: Any) -> None:
+    for key in ("a1.1", "a2.1"):
+        bed.python_job(key, "pass")
+        bed.ended(key)
+    spec = bed.folder("a1.1") / "spec.json"
+    spec.unlink()
+    spec.mkdir()  # which cannot be opened, as a file on a broken disk
+    told = bed.ask("status", keys=["a1.1", "a2.1"])["ok"]
+    assert list(told["reports"]) == ["a2.1"] and "spec.json" in told["refused"]["a1.1"]
+    request = [bed.start_request(key, ["true"]) for key in ("a1.1", "a3.1")]
+    told = bed.ask("hold", held=[[one["spec"], one["digest"]] for one in request], owner="test", epoch=1)["ok"]
+    assert list(told["reports"]) == ["a3.1"] and "spec.json" in told["refused"]["a1.1"][1]
+    assert list(bed.ask("list", owner="test")["ok"]["attempts"]) == ["a2.1", "a3.1"]
+
+
 def test_attempts_are_listed_by_owner_until_they_are_acknowledged(bed: Any) -> None:
     bed.start("a1.1", ["true"])
     bed.start("a2.1", ["true"])

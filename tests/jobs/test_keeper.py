@@ -45,6 +45,9 @@ class ScriptedHost:
         self._note("observe")
         return {key: self.known.get(key, Observation(key, Phase.ABSENT)) for key in keys}
 
+    def why_mute(self, key: str) -> str:
+        return "its folder cannot be read"
+
     async def cancel(self, key: str, *, by: str, reason: str, grace_s: float = 10.0) -> Observation:
         self._note(f"cancel {key}")
         if isinstance(self.trouble, RefusedStartError) and self.trouble.kind == "conflict":

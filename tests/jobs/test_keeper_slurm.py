@@ -14,7 +14,7 @@ from backend.jobs.pipelines import add_chain, add_gang
 from backend.jobs.rows import job_row
 from backend.paths import Paths
 from backend.state.store import StateStore
-from tests.jobs.test_slurm_launcher import Bed
+from tests.jobs.test_slurm_launcher import DOWN, PATIENCE_S, Bed
 
 
 class KeeperBed(Bed):
@@ -42,10 +42,12 @@ class KeeperBed(Bed):
         await rows.place(self.store, 1, rows.Placed(name, 1, "cluster", self.spec(f"{name}.1")))
         return name
 
-    async def said(self, name: str) -> str:
-        row = await job_row(self.store, name)
-        assert row is not None
-        return row.why
+    async def until_said(self, name: str, text: str) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while (row := await job_row(self.store, name)) is None or text not in row.why:
+                self.keeper._not_before.clear()
+                await self.keeper.tick()
+                await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -63,3 +65,21 @@ async def test_members_of_a_gang_that_come_due_apart_are_started_together(bed: K
     bed.keeper._not_before[second] = asyncio.get_running_loop().time() + 3600.0
     await bed.keeper.tick()
     assert len(bed.queue()) == 1
+
+
+async def test_a_job_says_which_folder_cannot_be_read_and_why_the_controller_cannot_be_asked(bed: KeeperBed) -> None:
+    name = await bed.job()
+    await bed.keeper.tick()
+    await bed.until_said(name, "pending (")
+    bed.fail("squeue", DOWN)
+    await bed.until_said(name, "the controller does not answer: ")
+    bed.mend("squeue")
+    await bed.until_said(name, "pending (")
+    spec = bed.root / f"agent/jobs/{name}.1/spec.json"
+    text = spec.read_text()
+    spec.unlink()
+    spec.mkdir()
+    await bed.until_said(name, "spec.json")
+    spec.rmdir()
+    spec.write_text(text)
+    await bed.until_said(name, "pending (")

@@ -113,6 +113,10 @@ class Launcher(Protocol):
         """The evidence about each key; one of which nothing can be said now is left out."""
         ...
 
+    def why_mute(self, key: str) -> str:
+        """Why the last :meth:`observe` left a key out."""
+        ...
+
     async def cancel(self, key: str, *, by: str, reason: str, grace_s: float = 10.0) -> Observation:
         """Wishes an attempt to end, also one that was never started: then it never will be."""
         ...

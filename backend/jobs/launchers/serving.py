@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from backend.jobs.launchers.base import AgentChannel, AttemptSpec, LogChunk, log_chunk, observation
@@ -24,6 +24,7 @@ class ServingLauncher(ABC):
         self._owner, self._epoch = owner, epoch
         self._channel: AgentChannel | None = None
         self._opening = asyncio.Lock()
+        self._mute: dict[str, str] = {}
 
     @abstractmethod
     async def _open(self) -> AgentChannel:
@@ -33,8 +34,16 @@ class ServingLauncher(ABC):
         return observation(await self.ask("start", spec=spec.to_json(), digest=spec.digest, epoch=self._epoch))
 
     async def observe(self, keys: Collection[str]) -> dict[str, Observation]:
-        reports = (await self.ask("status", keys=sorted(keys)))["reports"]
-        return {key: observation(report) for key, report in reports.items()}
+        return {key: observation(report) for key, report in (await self.status(sorted(keys))).items()}
+
+    async def status(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The agent's reports; without those of folders that it cannot read."""
+        told = await self.ask("status", keys=list(keys))
+        self._mute = {key: why for key, why in self._mute.items() if key not in told["reports"]} | told["refused"]
+        return dict(told["reports"])
+
+    def why_mute(self, key: str) -> str:
+        return self._mute.get(key, "")
 
     async def cancel(self, key: str, *, by: str, reason: str, grace_s: float = 10.0) -> Observation:
         wish = {"by": by, "reason": reason, "grace_s": grace_s}

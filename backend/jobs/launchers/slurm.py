@@ -108,9 +108,13 @@ class SlurmLauncher:
                     return answers | {key: RefusedStartError("busy", error.what, where=self.name) for key in open_}
                 # What has ended there may have run after the look at its folder.
                 ended = [key for key, report in open_.items() if self._has_ended(report)]
-                for key, report in (await self._status(ended)).items():
-                    open_[key] = report
-                    if report["state"] != "prepared":
+                again = await self._status(ended)
+                for key in ended:
+                    report = open_[key] = again.get(key, open_[key])
+                    if key not in again:
+                        answers[key] = RefusedStartError("busy", self.why_mute(key), where=self.name)
+                        del open_[key]
+                    elif report["state"] != "prepared":
                         answers[key] = self._judge(key, report) or observation(report)
                         del open_[key]
             wanted: dict[str, tuple[Request, int]] = {}
@@ -270,15 +274,19 @@ class SlurmLauncher:
         """What is found in the folders; many are not looked at more often than their number allows."""
         age = REPORT_S * len(keys)
         due = [key for key in sorted(keys) if key not in self._looked or now - self._looked[key][0] >= age]
-        self._looked |= {key: (now, report) for key, report in (await self._status(due)).items()}
-        self._looked = {key: self._looked[key] for key in keys}
+        found = await self._status(due)
+        kept = {key: self._looked[key] for key in keys if key in self._looked and key not in due}
+        self._looked = kept | {key: (now, report) for key, report in found.items()}
         return {key: report for key, (_, report) in self._looked.items()}
 
     async def _status(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for first in range(0, len(keys), CHUNK):
-            found |= (await self._serving.ask("status", keys=keys[first : first + CHUNK]))["reports"]
+            found |= await self._serving.status(keys[first : first + CHUNK])
         return found
+
+    def why_mute(self, key: str) -> str:
+        return self._serving.why_mute(key) or self.trouble
 
     def _judge(self, key: str, report: Mapping[str, Any]) -> Observation | None:
         note = report.get("engine") or {}
@@ -293,7 +301,9 @@ class SlurmLauncher:
 
     async def cancel(self, key: str, *, by: str, reason: str, grace_s: float = 10.0) -> Observation:
         await self._ready()
-        report = (await self._serving.ask("status", keys=[key]))["reports"][key]
+        report = (await self._status([key])).get(key)
+        if report is None:
+            raise UnreachableError(self.why_mute(key), where=self.name)
         self._looked.pop(key, None)
         word = await self._word_of(report)
         if _is_vague(report) and report["state"] != "prepared":
@@ -371,13 +381,14 @@ class SlurmLauncher:
             await asyncio.sleep(self._poll_s)
             over, self._over = sorted(self._over), set()
             try:
-                reports = (await self._serving.ask("status", keys=over))["reports"]
+                reports = await self._status(over)
                 async with self._turn:
                     await self._ask_slurm(max_age=self._poll_s)
             except RingRiftError as error:
                 log.warning("%s: %s", self.name, error.line())
                 self._over.update(over)
                 continue
+            self._over.update(key for key in over if key not in reports)
             for report in reports.values():
                 note = report.get("engine") or {}
                 word = self._words.get((str(note.get("name")), note.get("number")))
