@@ -51,7 +51,9 @@ class Bed:
         for name, text in (("queue", ""), ("number", "0\n"), ("calls", "")):
             (folder / name).write_text(text)
         for name, end in ENDS.items():
-            (folder / name).write_text(PROGRAM.format(folder=folder, name=name) + end)
+            (folder / name).write_text(
+                PROGRAM.format(folder=folder, name=name) + end + f"test ! -e {name}.killed || kill -9 $$\n"
+            )
             (folder / name).chmod(0o755)
         self.launcher = self.open()
 
@@ -199,3 +201,13 @@ async def test_what_slurm_ended_is_refused_once_its_record_has_had_time_to_appea
         assert isinstance(seen, RefusedStartError)
         kinds.append(seen.kind)
     assert kinds[0] == "busy" and kinds[-1] == "failed"
+
+
+async def test_a_submission_that_was_killed_is_looked_for_before_there_is_another(bed: Bed) -> None:
+    killed = bed.folder / "sbatch.killed"
+    killed.touch()
+    lost = (await bed.launcher.start_many([bed.spec("a.1")]))["a.1"]
+    assert isinstance(lost, RefusedStartError) and lost.kind == "busy" and "ended by a signal" in lost.what
+    killed.unlink()
+    await bed.pending("a.1")
+    assert len(bed.queue()) == 1

@@ -54,6 +54,8 @@ class SlurmClient:
     async def _run(self, program: str, *words: str, stdin: bytes = b"") -> str:
         argv = command(self.pool, program, *words)
         done = await self.remote.exec(self.host, argv, stdin=stdin, timeout_s=COMMAND_S)
+        if done.code is None or done.code > 128:  # of a shell, for a signal
+            raise RingRiftError(f"{program} was ended by a signal", where=self.pool.name)
         if done.code != 0:
             raise SlurmError(complaint(_text(done.stderr), done.code), self.pool.name)
         return _text(done.stdout)
