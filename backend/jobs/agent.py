@@ -19,6 +19,9 @@ Everything known of an attempt lies in ``ROOT/jobs/KEY``::
 ``ROOT/gpu/UUID.lock`` is the lease of a GPU: a flock that the runner holds, with the attempt's key as its content. The
 kernel drops it with the runner; until the command is gone too, that key keeps the next runner out.
 
+``ROOT/place`` has a word that a controller may name in its requests, to be sure that the root is still the same: where
+a network file system is not mounted lies an empty folder, in which nothing would be found of attempts that run.
+
 The state is derived from these every time (:func:`derive`) and stored nowhere, so no crash can leave it wrong. A
 cancel that finds the command not yet executed claims ``executed`` itself; from then on nobody can run it.
 """
@@ -78,7 +81,7 @@ class AgentError(Exception):
 
     ``kind`` is ``request`` (malformed), ``conflict`` (another spec under the same key), ``stale`` (an older epoch),
     ``resource`` (disk full), ``busy`` (another starter holds the key, or a GPU is in use: ask again later), ``gpu`` (no
-    such GPU here), ``place`` (root unfit for locks) or ``failed``.
+    such GPU here), ``place`` (root unfit for locks, or not the one that was meant) or ``failed``.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -142,8 +145,17 @@ def take_lock(path: str, wait_s: float = 0.0) -> Optional[int]:
             raise
 
 
+def is_there(path: str) -> bool:
+    """As ``os.path.exists``, but what cannot be looked at is an error, for that tells nothing."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def lock_held(path: str) -> bool:
-    if not os.path.exists(path):
+    if not is_there(path):
         return False
     descriptor = take_lock(path)
     if descriptor is None:
@@ -430,18 +442,18 @@ def examine(root: str, key: str) -> Tuple[str, Dict[str, Any]]:
     process lives. ``marked``: how many living processes carry the attempt's mark.
     """
     folder = job_dir(root, key)
-    seen = {"folder": os.path.isdir(folder)}  # type: Dict[str, Any]
+    seen = {"folder": is_there(folder)}  # type: Dict[str, Any]
     if not seen["folder"]:
         return "absent", seen
-    seen["exit"] = os.path.exists(os.path.join(folder, "exit.json"))
+    seen["exit"] = is_there(os.path.join(folder, "exit.json"))
     if seen["exit"]:
         return "exited", seen
     seen["lock"] = lock_held(os.path.join(folder, "lock"))
-    seen["executed"] = os.path.exists(os.path.join(folder, "executed"))
+    seen["executed"] = is_there(os.path.join(folder, "executed"))
     if seen["lock"]:
         return "running" if seen["executed"] else "starting", seen
     # The runner may have written its record and gone between the two looks above.
-    seen["exit"] = os.path.exists(os.path.join(folder, "exit.json"))
+    seen["exit"] = is_there(os.path.join(folder, "exit.json"))
     if seen["exit"]:
         return "exited", seen
     if not seen["executed"]:
@@ -616,6 +628,35 @@ def note(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     for key, text in (request.get("notes") or {}).items():
         write_json(os.path.join(job_dir(root, key), "engine.json"), text)
     return {}
+
+
+def mark(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
+    """The word that this root is known by, ``{"place": word}``; the given one where there is none yet."""
+    place = request.get("place_if_none")
+    if not isinstance(place, str) or not place:
+        raise AgentError("request", "a root is marked with a word")
+    os.makedirs(root, mode=0o700, exist_ok=True)
+    lock = take_lock(os.path.join(root, "epoch.lock"), START_WAIT_S)
+    if lock is None:
+        raise AgentError("busy", "the epoch file is locked")
+    try:
+        found = read_json(os.path.join(root, "place"))
+        if found is None:
+            found = {"place": place}
+            write_json(os.path.join(root, "place"), found)
+    finally:
+        os.close(lock)
+    return found
+
+
+def _check_place(root: str, place: Any) -> None:
+    """Refuses a request that was meant for another root than lies here now."""
+    try:
+        found = read_json(os.path.join(root, "place"))
+    except OSError as error:
+        raise AgentError("place", "%s cannot be read: %s" % (root, error)) from error
+    if found is None or found.get("place") != place:
+        raise AgentError("place", "%s is not there, or is another folder than before" % root)
 
 
 def _engine_said(root: str, told: Optional[Dict[str, Any]]) -> str:
@@ -871,6 +912,7 @@ OPERATIONS = {
     "start": start,
     "hold": hold,
     "note": note,
+    "mark": mark,
     "status": status,
     "cancel": cancel,
     "list": listing,
@@ -886,6 +928,8 @@ def answer(root: str, request: Any) -> Dict[str, Any]:
         operation = OPERATIONS.get(str(request.get("op"))) if isinstance(request, dict) else None
         if operation is None:
             raise AgentError("request", "no such operation")
+        if "place" in request:
+            _check_place(root, request["place"])
         return {"id": number, "ok": operation(root, request)}
     except AgentError as error:
         return {"id": number, "error": error.kind, "message": str(error)}

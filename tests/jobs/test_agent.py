@@ -311,6 +311,20 @@ def test_a_folder_that_cannot_be_read_hides_no_other(bed: Any) -> None:
     assert list(bed.ask("list", owner="test")["ok"]["attempts"]) == ["a2.1", "a3.1"]
 
 
+def test_what_cannot_be_looked_at_is_not_absent(bed: Any) -> None:
+    bed.python_job("a1.1", "pass")
+    bed.ended("a1.1")
+    loop = bed.root / "loop"
+    loop.symlink_to(loop)  # which no look gets through: ELOOP, as ESTALE where a server has forgotten a folder
+    (bed.root / "jobs").rename(bed.root / "kept")
+    (bed.root / "jobs").symlink_to(loop)
+    told = bed.ask("status", keys=["a1.1"])["ok"]
+    assert told["reports"] == {} and "symbolic links" in told["refused"]["a1.1"]
+    (bed.root / "jobs").unlink()
+    (bed.root / "kept").rename(bed.root / "jobs")
+    assert bed.state("a1.1") == "exited"
+
+
 def test_attempts_are_listed_by_owner_until_they_are_acknowledged(bed: Any) -> None:
     bed.start("a1.1", ["true"])
     bed.start("a2.1", ["true"])

@@ -14,7 +14,7 @@ from backend.fleet.hosts import Host
 from backend.fleet.pools import pool_of
 from backend.fleet.remote import ThisMachine
 from backend.jobs import agent
-from backend.jobs.launchers.base import AttemptSpec, RefusedStartError
+from backend.jobs.launchers.base import AttemptSpec, RefusedStartError, UnreachableError
 from backend.jobs.launchers.local import LocalLauncher
 from backend.jobs.launchers.slurm import SlurmLauncher
 from backend.jobs.launchers.slurm_client import SlurmClient
@@ -209,5 +209,21 @@ async def test_a_submission_that_was_killed_is_looked_for_before_there_is_anothe
     lost = (await bed.launcher.start_many([bed.spec("a.1")]))["a.1"]
     assert isinstance(lost, RefusedStartError) and lost.kind == "busy" and "ended by a signal" in lost.what
     killed.unlink()
+    await bed.pending("a.1")
+    assert len(bed.queue()) == 1
+
+
+async def test_an_empty_folder_in_the_place_of_the_shared_root_tells_nothing(bed: Bed) -> None:
+    await bed.pending("a.1")
+    bed.root.rename(bed.folder / "away")
+    bed.root.mkdir()  # as the point where it was mounted
+    for asked in (bed.launcher.observe(["a.1"]), bed.launcher.start_many([bed.spec("b.1")])):
+        with pytest.raises(UnreachableError, match="is another folder than before"):
+            await asked
+    with pytest.raises(UnreachableError, match="is another folder than before"):
+        await bed.launcher.cancel("a.1", by="test", reason="over")
+    assert list(bed.root.iterdir()) == []
+    bed.root.rmdir()
+    (bed.folder / "away").rename(bed.root)
     await bed.pending("a.1")
     assert len(bed.queue()) == 1

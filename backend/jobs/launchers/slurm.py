@@ -139,7 +139,9 @@ class SlurmLauncher:
                 return
             try:
                 await check_shared_root(self.client.remote, self.client.host)
-                self._agent = await self.client.put(Path(agent.__file__), f"{self.pool.agent}/agent")
+                place = await self.client.put(Path(agent.__file__), f"{self.pool.agent}/agent")
+                await self._serving.stay()
+                self._agent = place
             except RingRiftError as error:
                 raise UnreachableError(error.what, where=self.name, hint=error.hint) from error
 
