@@ -533,7 +533,9 @@ class Keeper:
         self._leave_if_stale(error)
         if error.kind == "busy":
             await rows.record_trouble(self.store, attempt, error.what)
-            self._not_before[attempt.key] = asyncio.get_running_loop().time() + BUSY_S
+            launcher = self.launchers.get(attempt.host)  # each try costs a scheduler a submission
+            pause = launcher.poll_s if isinstance(launcher, SlurmLauncher) else BUSY_S
+            self._not_before[attempt.key] = asyncio.get_running_loop().time() + pause
             return False
         log.error("%s was not started: %s", attempt.key, error.line())
         await rows.record_refusal(self.store, attempt.key, error.what, never=error.kind == "conflict")

@@ -83,3 +83,17 @@ async def test_a_job_says_which_folder_cannot_be_read_and_why_the_controller_can
     spec.rmdir()
     spec.write_text(text)
     await bed.until_said(name, "pending (")
+
+
+async def test_a_submission_that_was_not_taken_is_not_tried_at_every_moment(bed: KeeperBed) -> None:
+    await bed.launcher.close()
+    bed.keeper.launchers = {"cluster": bed.open(poll_s=3600.0)}
+    name = await bed.job()
+    bed.fail("sbatch", DOWN)
+    await bed.until_said(name, "the controller does not answer: ")
+    tried = bed.calls("sbatch")
+    due = bed.keeper._not_before[f"{name}.1"]
+    assert due > asyncio.get_running_loop().time() + 60.0
+    await bed.keeper.tick()
+    assert bed.calls("sbatch") == tried
+    await bed.keeper.launchers["cluster"].close()

@@ -227,3 +227,29 @@ async def test_an_empty_folder_in_the_place_of_the_shared_root_tells_nothing(bed
     (bed.folder / "away").rename(bed.root)
     await bed.pending("a.1")
     assert len(bed.queue()) == 1
+
+
+async def test_a_controller_that_is_down_is_not_asked_for_every_start_and_every_cancel(bed: Bed) -> None:
+    keys = ["a.1", "b.1", "c.1"]
+    await bed.pending(*keys)
+    await bed.launcher.close()
+    bed.launcher = bed.open(poll_s=3600.0)
+    bed.fail("squeue", DOWN)
+    asked = bed.calls("squeue")
+    for _ in range(3):
+        for seen in (await bed.launcher.start_many([bed.spec(key) for key in keys])).values():
+            assert isinstance(seen, RefusedStartError) and seen.kind == "busy" and "controller" in seen.what
+    assert await bed.launcher.observe(keys) == {}
+    for key in keys:
+        await cancelled(bed, key)
+    assert bed.calls("squeue") == asked + 1
+
+
+async def test_an_answer_serves_until_it_is_old_or_something_was_submitted_since(bed: Bed) -> None:
+    await bed.launcher.close()
+    bed.launcher = bed.open(poll_s=3600.0)
+    await bed.pending("a.1", "b.1")
+    for _ in range(3):
+        await bed.pending("a.1", "b.1")
+    assert bed.calls("squeue") == 1
+    assert bed.calls("sbatch") == 2

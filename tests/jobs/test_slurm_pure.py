@@ -149,6 +149,12 @@ COMPLAINTS = [  # as Slurm 22.05 says it
      "the partition is closed"),
     ("sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS "
      "policy (job submit limit, user's size and/or time limits)", True, "over a limit of jobs"),
+    ("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates "
+     "accounting/QOS policy (job submit limit, user's size and/or time limits)", True, "over a limit of jobs"),
+    ("sbatch: error: QOSMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: Job violates "
+     "accounting/QOS policy (job submit limit, user's size and/or time limits)", False, "lets one job have"),
+    ("sbatch: error: AssocMaxGRESPerJob\nsbatch: error: Batch job submission failed: Job violates accounting/QOS "
+     "policy (job submit limit, user's size and/or time limits)", False, "lets one job have"),
     ("sbatch: error: If munged is up, restart with --num-threads=10\nsbatch: error: Munge encode failed: Failed to "
      "connect to \"/run/munge/munge.socket.2\": Connection refused\nsbatch: error: Batch job submission failed: "
      "Protocol authentication error", True, "munge does not answer"),

@@ -61,7 +61,7 @@ class SlurmLauncher:
         self.name = client.pool.name
         self.client, self.pool = client, client.pool
         self._serving, self._owner, self._epoch, self._python = serving, owner, epoch, python
-        self._poll_s, self._settle_s = poll_s, settle_s
+        self.poll_s, self._settle_s = poll_s, settle_s
         self._agent = ""
         self._turn, self._readying = asyncio.Lock(), asyncio.Lock()
         self._words: dict[tuple[str, int | None], Word] = {}
@@ -103,7 +103,7 @@ class SlurmLauncher:
                 answers[key] = self._judge(key, reports[key]) or observation(reports[key])
             if any(report.get("engine") for report in open_.values()):
                 try:  # it may have been submitted before
-                    await self._ask_slurm(max_age=0.0, names=_names(open_.values()))
+                    await self._ask_about(_names(open_.values()))
                 except RingRiftError as error:
                     return answers | {key: RefusedStartError("busy", error.what, where=self.name) for key in open_}
                 # What has ended there may have run after the look at its folder.
@@ -202,6 +202,7 @@ class SlurmLauncher:
     async def _submit(self, batch: Batch) -> dict[str, Answer]:
         """Writes down what is to be asked for, then asks. A lost answer is found by the name the next time."""
         text = script(self.pool, batch, self._python, self._agent)
+        self._asked.discard(batch.name)  # the same is submitted again when it was not taken
         try:
             await self._note(batch.notes())
             number = await self.client.submit(text)
@@ -218,7 +219,6 @@ class SlurmLauncher:
             lost = RefusedStartError("busy", f"the answer of sbatch was lost ({error.what})", where=self.name)
             return dict.fromkeys(batch.keys, lost)
         notes = batch.notes(number)
-        self._asked.discard(batch.name)
         for note in notes.values():
             job = number if note["number"] is None else f"{number}_{note['number']}"
             self._words[batch.name, note["number"]] = Word("waiting", "PENDING", "", job)
@@ -238,10 +238,13 @@ class SlurmLauncher:
         """Asks the controller for all jobs unless its last answer is new enough.
 
         Raises:
-            RingRiftError: it cannot be asked.
+            RingRiftError: it cannot be asked, or could not a moment ago: each try may take seconds.
         """
         loop = asyncio.get_running_loop()
-        if loop.time() - self._asked_at < max_age:
+        failed = self._asked_at != self._tried_at
+        if loop.time() - self._tried_at < (self.poll_s if failed else max_age):
+            if failed:
+                raise RingRiftError(self.trouble or "the last question had no answer", where=self.name)
             return
         self._tried_at = loop.time()
         try:
@@ -257,6 +260,10 @@ class SlurmLauncher:
         self._words, self._asked_at = words, self._tried_at
         self._asked.update(names, (name for name, _ in words))
 
+    async def _ask_about(self, names: Collection[str]) -> None:
+        """Sees to it that the last answer is later than the submissions of these names."""
+        await self._ask_slurm(max_age=self.poll_s if self._asked.issuperset(names) else 0.0, names=names)
+
     async def observe(self, keys: Collection[str]) -> dict[str, Observation]:
         await self._ready()
         now = asyncio.get_running_loop().time()
@@ -264,9 +271,9 @@ class SlurmLauncher:
         vague = {key: report for key, report in reports.items() if _is_vague(report)}
         self._vague_since = {key: self._vague_since.get(key, now) for key in vague if vague[key]["state"] != "prepared"}
         async with self._turn:
-            if vague and now - self._tried_at >= self._poll_s:
+            if vague and now - self._tried_at >= self.poll_s:
                 try:
-                    await self._ask_slurm(max_age=self._poll_s, names=_names(vague.values()))
+                    await self._ask_slurm(max_age=self.poll_s, names=_names(vague.values()))
                 except RingRiftError:
                     self._asked.clear()  # what is said of these must not be older than the silence
         found = {key: self._judge(key, report) for key, report in reports.items()}
@@ -329,7 +336,7 @@ class SlurmLauncher:
             return None
         async with self._turn:
             try:
-                await self._ask_slurm(max_age=min(5.0, self._poll_s), names=[str(note["name"])])
+                await self._ask_about({str(note["name"])})
             except RingRiftError as error:
                 self.trouble = error.what
         return self._words.get((str(note["name"]), note.get("number")))
@@ -353,7 +360,7 @@ class SlurmLauncher:
                 if self._closing.is_set():  # what waits will find that it must not run
                     return
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), self._poll_s)
+                    await asyncio.wait_for(self._closing.wait(), self.poll_s)
 
     # the rest is the agent's
 
@@ -380,12 +387,12 @@ class SlurmLauncher:
         So it is with a step whose keeper was killed (``slurmstepd``): the job would hold its node until its time limit.
         """
         while self._over:
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(self.poll_s)
             over, self._over = sorted(self._over), set()
             try:
                 reports = await self._status(over)
                 async with self._turn:
-                    await self._ask_slurm(max_age=self._poll_s)
+                    await self._ask_slurm(max_age=self.poll_s)
             except RingRiftError as error:
                 log.warning("%s: %s", self.name, error.line())
                 self._over.update(over)
