@@ -55,7 +55,6 @@ RESERVE_BYTES = 64 * 1024
 READ_LIMIT = 256 * 1024
 TAIL_BYTES = 64 * 1024
 POLL_S = 0.5
-HEARTBEAT_S = 5.0
 SWEEP_GRACE_S = 2.0
 START_WAIT_S = 20.0
 LOCK_WAIT_S = 2.0  # a look at the lock holds it for a moment
@@ -1033,7 +1032,7 @@ class Runner:
         self.tell(None)
         if not claimed:
             return 125
-        record = self._supervise(lock)
+        record = self._supervise()
         self._record(record)
         return int(record["code"]) if record["code"] is not None else 128 + int(record["signal"])
 
@@ -1140,11 +1139,10 @@ class Runner:
         finally:
             os._exit(code)
 
-    def _supervise(self, lock: int) -> Dict[str, Any]:
+    def _supervise(self) -> Dict[str, Any]:
         """Waits for the command, its time limit or a cancel; returns the exit record."""
         wall = self.spec.get("wall_s")
         deadline = time.monotonic() + wall if isinstance(wall, (int, float)) else None
-        beat = time.monotonic()
         cancelled = timed_out = False
         while not self._reap():
             wish = read_json(self.path("cancel")) or {} if os.path.exists(self.path("cancel")) else None
@@ -1154,9 +1152,6 @@ class Runner:
                 grace = _seconds((wish or {}).get("grace_s"), _seconds(self.spec.get("grace_s"), 10.0))
                 self.sweep(grace, group=self.child)
                 break
-            if time.monotonic() - beat >= HEARTBEAT_S:
-                beat = time.monotonic()
-                os.utime(lock)
             self._nap(POLL_S)
         swept = self.sweep(SWEEP_GRACE_S)
         while not self._reap():

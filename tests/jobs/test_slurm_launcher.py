@@ -18,6 +18,7 @@ from backend.jobs.launchers.base import AttemptSpec, RefusedStartError, Unreacha
 from backend.jobs.launchers.local import LocalLauncher
 from backend.jobs.launchers.slurm import SlurmLauncher
 from backend.jobs.launchers.slurm_client import SlurmClient
+from backend.jobs.launchers.slurm_script import Request
 from backend.jobs.model import Observation, Phase
 from backend.paths import Paths
 from tests.jobs.conftest import until as wait_until
@@ -253,3 +254,12 @@ async def test_an_answer_serves_until_it_is_old_or_something_was_submitted_since
         await bed.pending("a.1", "b.1")
     assert bed.calls("squeue") == 1
     assert bed.calls("sbatch") == 2
+
+
+async def test_a_member_waits_for_one_of_which_nothing_can_be_said_now(bed: Bed) -> None:
+    request = Request("train", 0, ("a.1", "b.1"), 20_000)
+    busy = RefusedStartError("busy", "another start of b.1 is under way")
+    ran = Observation("b.1", Phase.EXITED)
+    for said, kind in ((busy, "busy"), (ran, "failed")):
+        told = bed.launcher._split_gangs({"a.1": (request, 1)}, {"b.1": said})["a.1"]
+        assert isinstance(told, RefusedStartError) and told.kind == kind

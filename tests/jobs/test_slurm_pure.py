@@ -49,8 +49,7 @@ def pool() -> Pool:
     [
         ("one", Batch("owner", "one", ("01JOB.1",), Request("train", 1))),
         ("array", Batch("owner", "array", ("01A.1", "01B.1", "01C.2"), Request("gauntlet"), tries=2)),
-        ("gang", Batch("owner", "gang", ("01A.1", "01B.1"), Request("train", 2, None, ("01A.1", "01B.1"), 20123))),
-        ("limit", Batch("owner", "one", ("01JOB.3",), Request("selfplay", 0, 600.0))),
+        ("gang", Batch("owner", "gang", ("01A.1", "01B.1"), Request("train", 2, ("01A.1", "01B.1"), 20123))),
     ],
 )
 def test_batch_scripts_are_those_of_the_golden_files(name: str, batch: Batch) -> None:
@@ -60,7 +59,7 @@ def test_batch_scripts_are_those_of_the_golden_files(name: str, batch: Batch) ->
 
 
 def test_what_asks_the_same_becomes_one_array_and_a_gang_one_job() -> None:
-    gang = Request("train", 1, None, ("g.1", "h.1"), 20000)
+    gang = Request("train", 1, ("g.1", "h.1"), 20000)
     wanted = {f"a{n}.1": (Request("selfplay"), 0) for n in range(1500)}
     wanted |= {"b.1": (Request("gauntlet"), 0), "g.1": (gang, 0), "h.1": (gang, 1)}
     found = batches(wanted, "owner")

@@ -97,7 +97,7 @@ class SlurmLauncher:
         await self._ready()
         async with self._turn:
             answers, reports = await self._hold(specs)
-            asks = {spec.key: Request.from_json(spec.engine, spec.wall_s) for spec in specs}
+            asks = {spec.key: Request.from_json(spec.engine) for spec in specs}
             open_ = {key: report for key, report in reports.items() if report["state"] == "prepared"}
             for key in reports.keys() - open_.keys():
                 answers[key] = self._judge(key, reports[key]) or observation(reports[key])
@@ -125,7 +125,7 @@ class SlurmLauncher:
                     wanted[key] = (asks[key], found)
                 else:
                     answers[key] = found
-            answers |= self._split_gangs(wanted)
+            answers |= self._split_gangs(wanted, answers)
             for batch in batches(wanted, self._owner):
                 answers |= await self._submit(batch)
             for key in answers:
@@ -186,12 +186,13 @@ class SlurmLauncher:
         word = self._words.get((str(note.get("name")), note.get("number")))
         return word is not None and word.stage == "ended"
 
-    def _split_gangs(self, wanted: dict[str, tuple[Request, int]]) -> dict[str, Answer]:
-        """Takes out of ``wanted`` what is not whole, with what is to be said of it."""
+    def _split_gangs(self, wanted: dict[str, tuple[Request, int]], said: Mapping[str, Answer]) -> dict[str, Answer]:
+        """Takes out of ``wanted`` what is not whole, with what is to be said of it, and ``said`` of others."""
+        later = {key for key, one in said.items() if isinstance(one, RefusedStartError) and one.kind == "busy"}
         answers: dict[str, Answer] = {}
-        for key, (request, tries) in list(wanted.items()):
-            if request.gang and not all(one in wanted or one in answers for one in request.gang):
-                if tries:  # its job is gone, and others of it ran
+        for key, (request, tries) in wanted.items():
+            if request.gang and not all(one in wanted for one in request.gang):
+                if tries and not later.intersection(request.gang):  # its job is gone, and others of it ran
                     answers[key] = RefusedStartError("failed", "the job of its gang has ended", where=self.name)
                 else:
                     answers[key] = RefusedStartError("busy", "for the other members", where=self.name)

@@ -30,22 +30,20 @@ class Request:
     Attributes:
         gpus: for each task; None for what the pool gives.
         kind: of job.
-        wall_s: its time limit in seconds, or None for that of the pool.
         gang: keys of the members that run as one job, one on each node; empty for a job by itself.
         port: where the members of a gang meet, on the first one's node.
     """
 
     kind: str = ""
     gpus: int = 0
-    wall_s: float | None = None
     gang: tuple[str, ...] = ()
     port: int = 0
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any], wall_s: float | None = None) -> Request:
+    def from_json(cls, value: Mapping[str, Any]) -> Request:
         """From ``AttemptSpec.engine``."""
         return cls(
-            str(value.get("kind", "")), int(value.get("gpus", 0)), wall_s, tuple(value.get("gang", ())),
+            str(value.get("kind", "")), int(value.get("gpus", 0)), tuple(value.get("gang", ())),
             int(value.get("port", 0)),
         )  # fmt: skip
 
@@ -148,10 +146,6 @@ def script(pool: Pool, batch: Batch, python: str, agent: str) -> str:
 
 
 def _options(pool: Pool, batch: Batch) -> list[tuple[str, str]]:
-    given = dict(pool.options)
-    if batch.request.wall_s is not None:
-        # What is beyond the job's own limit is for its end to be written down.
-        given["--time"] = str(int(batch.request.wall_s // 60) + 2)
     gres = pool.gres_of(batch.request.gpus)
     where = "%a" if batch.shape == "array" else ""
     name = f"{batch.name}.{where}.out" if where else f"{batch.name}.out"
@@ -162,7 +156,7 @@ def _options(pool: Pool, batch: Batch) -> list[tuple[str, str]]:
         *([("--array", f"0-{len(batch.keys) - 1}")] if batch.shape == "array" else []),
         *([("--nodes", str(len(batch.keys))), ("--ntasks-per-node", "1")] if batch.shape == "gang" else
           [("--nodes", "1"), ("--ntasks", "1")]),
-        *given.items(),
+        *pool.options,
         *([("--gres", gres)] if gres else []),
         ("--chdir", pool.shared_root),
         ("--output", f"{pool.agent}/engine/{name}"),
