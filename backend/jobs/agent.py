@@ -55,6 +55,7 @@ RESERVE_BYTES = 64 * 1024
 READ_LIMIT = 256 * 1024
 TAIL_BYTES = 64 * 1024
 POLL_S = 0.5
+ENGINE_ENDED = r"CANCELLED AT|DUE TO|[Oo]om.[Kk]ill|OOM Killed|memory limit"
 SWEEP_GRACE_S = 2.0
 START_WAIT_S = 20.0
 LOCK_WAIT_S = 2.0  # a look at the lock holds it for a moment
@@ -489,6 +490,8 @@ def report(root: str, key: str) -> Dict[str, Any]:
     answer["engine"] = read_json(os.path.join(folder, "engine.json"))
     if answer["engine"] is not None and state in ("prepared", "unknown", "lost"):
         answer["engine_said"] = _engine_said(root, answer["engine"])
+    elif answer["engine"] is not None and _by_signal(answer.get("exit") or {}):
+        answer["engine_said"] = _engine_said(root, answer["engine"], ENGINE_ENDED)
     answer["progress"], answer["result"] = _progress(os.path.join(folder, "progress.jsonl"))
     return answer
 
@@ -658,8 +661,13 @@ def _check_place(root: str, place: Any) -> None:
         raise AgentError("place", "%s is not there, or is another folder than before" % root)
 
 
-def _engine_said(root: str, told: Optional[Dict[str, Any]]) -> str:
-    """The last line that the scheduler's own output for an attempt has; it tells why the payload did not run."""
+def _by_signal(record: Dict[str, Any]) -> bool:
+    """Whether somebody ended the command: by a signal, or by one to its own child that a shell or launcher tells."""
+    return record.get("signal") is not None or record.get("code") in (128 + signal.SIGTERM, 128 + signal.SIGKILL)
+
+
+def _engine_said(root: str, told: Optional[Dict[str, Any]], about: str = ".") -> str:
+    """The last line about something in the scheduler's own output for an attempt: why it did not run, or was ended."""
     name = os.path.basename(str((told or {}).get("out") or ""))
     if not name:
         return ""
@@ -670,7 +678,7 @@ def _engine_said(root: str, told: Optional[Dict[str, Any]]) -> str:
             lines = stream.read().decode("utf-8", "replace").split("\n")
     except OSError:
         return ""
-    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip() and re.search(about, line)), "")
 
 
 def _argv(value: Any) -> bool:

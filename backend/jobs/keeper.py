@@ -237,8 +237,10 @@ class Keeper:
         return after
 
     async def _why(self, launcher: Launcher, seen: Observation) -> str:
-        """Why an attempt failed: its exit and the last line of its log."""
+        """Why an attempt failed: its exit, and what a scheduler said of that or else the last line of its log."""
         assert seen.exit is not None
+        if seen.evidence.get("engine_said"):
+            return f"{seen.exit.text()}: {str(seen.evidence['engine_said'])[:WHY_CHARACTERS]}"
         try:
             tail = await launcher.read_log(seen.key, max(0, seen.log_size - TAIL_BYTES), TAIL_BYTES)
         except RingRiftError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -97,3 +98,14 @@ async def test_a_submission_that_was_not_taken_is_not_tried_at_every_moment(bed:
     await bed.keeper.tick()
     assert bed.calls("sbatch") == tried
     await bed.keeper.launchers["cluster"].close()
+
+
+async def test_a_job_says_that_slurm_ended_it_for_its_memory(bed: KeeperBed) -> None:
+    name = await bed.job()
+    await bed.keeper.tick()
+    folder = bed.root / f"agent/jobs/{name}.1"
+    said = bed.root / "agent/engine" / json.loads((folder / "engine.json").read_text())["out"]
+    said.write_text("slurmstepd: error: Detected 1 oom_kill event in StepId=1.0.\nsrun: error: n1: task 0: Killed\n")
+    (folder / "executed").touch()
+    (folder / "exit.json").write_text('{"code": 137, "signal": null, "executed": true}')
+    await bed.until_said(name, "exit code 137: slurmstepd: error: Detected 1 oom_kill event in StepId=1.0.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -263,3 +264,15 @@ async def test_a_member_waits_for_one_of_which_nothing_can_be_said_now(bed: Bed)
     for said, kind in ((busy, "busy"), (ran, "failed")):
         told = bed.launcher._split_gangs({"a.1": (request, 1)}, {"b.1": said})["a.1"]
         assert isinstance(told, RefusedStartError) and told.kind == kind
+
+
+async def test_a_time_limit_of_slurm_is_named(bed: Bed) -> None:
+    await bed.pending("a.1")
+    (bed.root / "agent/jobs/a.1/executed").touch()
+    (bed.root / "agent/jobs/a.1/exit.json").write_text('{"code": null, "signal": 15, "executed": true}')
+    note = json.loads((bed.root / "agent/jobs/a.1/engine.json").read_text())
+    said = bed.root / "agent/engine" / note["out"]
+    limit = "slurmstepd: error: *** STEP 1.0 ON n1 CANCELLED AT 2026-11-27T14:53:01 DUE TO TIME LIMIT ***"
+    said.write_text(f"{limit}\nsrun: Job step aborted: Waiting up to 5 seconds for job step to finish.\n")
+    seen = (await bed.launcher.observe(["a.1"]))["a.1"]
+    assert seen.evidence["engine_said"] == limit
