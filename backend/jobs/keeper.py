@@ -37,6 +37,7 @@ from backend.jobs.reconcile import (
     World,
     reconcile,
 )
+from backend.jobs.said import Said
 from backend.jobs.staging import Site, reading_env, staged_argv
 from backend.jobs.torchrun import Rendezvous, last_words, torchrun_argv
 from backend.paths import Paths
@@ -97,6 +98,7 @@ class Keeper:
         self._silent: set[str] = set()
         self._talking: set[str] = set()
         self._apart: set[str] = set()
+        self._said = Said()
         self._preparing = False
         self._gathering: dict[str, float] = {}
         self._owed: dict[str, set[str]] = {}  # by host: ends that are stored and not acknowledged yet
@@ -160,7 +162,8 @@ class Keeper:
         except SupersededError as error:
             self._superseded = error
         except RingRiftError as error:
-            log.error("%s: %s", name, error.line())
+            if self._said.is_new(name, error.line(), asyncio.get_running_loop().time()):
+                log.error("%s: %s", name, error.line())
         except Exception:  # what goes wrong with one host must not end the others
             log.exception("talk with %s", name)
         finally:

@@ -272,7 +272,7 @@ async def test_a_time_limit_of_slurm_is_named(bed: Bed) -> None:
     (bed.root / "agent/jobs/a.1/exit.json").write_text('{"code": null, "signal": 15, "executed": true}')
     note = json.loads((bed.root / "agent/jobs/a.1/engine.json").read_text())
     said = bed.root / "agent/engine" / note["out"]
-    limit = "slurmstepd: error: *** STEP 1.0 ON n1 CANCELLED AT 2026-11-27T14:53:01 DUE TO TIME LIMIT ***"
-    said.write_text(f"{limit}\nsrun: Job step aborted: Waiting up to 5 seconds for job step to finish.\n")
+    limit = "slurmstepd-n1: error: *** JOB 1 ON n1 CANCELLED AT 2026-11-27T14:52:45 DUE TO TIME LIMIT ***"
+    said.write_text(f"{limit}\nsrun: got SIGCONT\nsrun: forcing job termination\n")  # as 22.05 was seen to say it
     seen = (await bed.launcher.observe(["a.1"]))["a.1"]
     assert seen.evidence["engine_said"] == limit
