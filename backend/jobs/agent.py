@@ -19,6 +19,9 @@ Everything known of an attempt lies in ``ROOT/jobs/KEY``::
 ``ROOT/gpu/UUID.lock`` is the lease of a GPU: a flock that the runner holds, with the attempt's key as its content. The
 kernel drops it with the runner; until the command is gone too, that key keeps the next runner out.
 
+``ROOT/place`` has a word that a controller may name in its requests, to be sure that the root is still the same: where
+a network file system is not mounted lies an empty folder, in which nothing would be found of attempts that run.
+
 The state is derived from these every time (:func:`derive`) and stored nowhere, so no crash can leave it wrong. A
 cancel that finds the command not yet executed claims ``executed`` itself; from then on nobody can run it.
 """
@@ -52,7 +55,7 @@ RESERVE_BYTES = 64 * 1024
 READ_LIMIT = 256 * 1024
 TAIL_BYTES = 64 * 1024
 POLL_S = 0.5
-HEARTBEAT_S = 5.0
+ENGINE_ENDED = r"CANCELLED AT|DUE TO|[Oo]om.[Kk]ill|OOM Killed|memory limit"
 SWEEP_GRACE_S = 2.0
 START_WAIT_S = 20.0
 LOCK_WAIT_S = 2.0  # a look at the lock holds it for a moment
@@ -78,7 +81,7 @@ class AgentError(Exception):
 
     ``kind`` is ``request`` (malformed), ``conflict`` (another spec under the same key), ``stale`` (an older epoch),
     ``resource`` (disk full), ``busy`` (another starter holds the key, or a GPU is in use: ask again later), ``gpu`` (no
-    such GPU here), ``place`` (root unfit for locks) or ``failed``.
+    such GPU here), ``place`` (root unfit for locks, or not the one that was meant) or ``failed``.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -142,8 +145,17 @@ def take_lock(path: str, wait_s: float = 0.0) -> Optional[int]:
             raise
 
 
+def is_there(path: str) -> bool:
+    """As ``os.path.exists``, but what cannot be looked at is an error, for that tells nothing."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def lock_held(path: str) -> bool:
-    if not os.path.exists(path):
+    if not is_there(path):
         return False
     descriptor = take_lock(path)
     if descriptor is None:
@@ -430,18 +442,18 @@ def examine(root: str, key: str) -> Tuple[str, Dict[str, Any]]:
     process lives. ``marked``: how many living processes carry the attempt's mark.
     """
     folder = job_dir(root, key)
-    seen = {"folder": os.path.isdir(folder)}  # type: Dict[str, Any]
+    seen = {"folder": is_there(folder)}  # type: Dict[str, Any]
     if not seen["folder"]:
         return "absent", seen
-    seen["exit"] = os.path.exists(os.path.join(folder, "exit.json"))
+    seen["exit"] = is_there(os.path.join(folder, "exit.json"))
     if seen["exit"]:
         return "exited", seen
     seen["lock"] = lock_held(os.path.join(folder, "lock"))
-    seen["executed"] = os.path.exists(os.path.join(folder, "executed"))
+    seen["executed"] = is_there(os.path.join(folder, "executed"))
     if seen["lock"]:
         return "running" if seen["executed"] else "starting", seen
     # The runner may have written its record and gone between the two looks above.
-    seen["exit"] = os.path.exists(os.path.join(folder, "exit.json"))
+    seen["exit"] = is_there(os.path.join(folder, "exit.json"))
     if seen["exit"]:
         return "exited", seen
     if not seen["executed"]:
@@ -478,6 +490,8 @@ def report(root: str, key: str) -> Dict[str, Any]:
     answer["engine"] = read_json(os.path.join(folder, "engine.json"))
     if answer["engine"] is not None and state in ("prepared", "unknown", "lost"):
         answer["engine_said"] = _engine_said(root, answer["engine"])
+    elif answer["engine"] is not None and _by_signal(answer.get("exit") or {}):
+        answer["engine_said"] = _engine_said(root, answer["engine"], ENGINE_ENDED)
     answer["progress"], answer["result"] = _progress(os.path.join(folder, "progress.jsonl"))
     return answer
 
@@ -591,15 +605,18 @@ def hold(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     for spec, digest in request.get("held") or ():
         key = _spec_key(spec, digest)
         folder = job_dir(root, key)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        lock = take_lock(os.path.join(folder, "start.lock"), START_WAIT_S)
+        lock = None
         try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            lock = take_lock(os.path.join(folder, "start.lock"), START_WAIT_S)
             if lock is None:
                 raise AgentError("busy", "another start of %s is under way" % key)
             _lay_down(root, folder, spec, digest)
             reports[key] = report(root, key)
         except AgentError as error:
             refused[key] = [error.kind, str(error)]
+        except OSError as error:
+            refused[key] = list(failure_of(error, root))
         finally:
             if lock is not None:
                 os.close(lock)
@@ -615,8 +632,42 @@ def note(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     return {}
 
 
-def _engine_said(root: str, told: Optional[Dict[str, Any]]) -> str:
-    """The last line that the scheduler's own output for an attempt has; it tells why the payload did not run."""
+def mark(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
+    """The word that this root is known by, ``{"place": word}``; the given one where there is none yet."""
+    place = request.get("place_if_none")
+    if not isinstance(place, str) or not place:
+        raise AgentError("request", "a root is marked with a word")
+    os.makedirs(root, mode=0o700, exist_ok=True)
+    lock = take_lock(os.path.join(root, "epoch.lock"), START_WAIT_S)
+    if lock is None:
+        raise AgentError("busy", "the epoch file is locked")
+    try:
+        found = read_json(os.path.join(root, "place"))
+        if found is None:
+            found = {"place": place}
+            write_json(os.path.join(root, "place"), found)
+    finally:
+        os.close(lock)
+    return found
+
+
+def _check_place(root: str, place: Any) -> None:
+    """Refuses a request that was meant for another root than lies here now."""
+    try:
+        found = read_json(os.path.join(root, "place"))
+    except OSError as error:
+        raise AgentError("place", "%s cannot be read: %s" % (root, error)) from error
+    if found is None or found.get("place") != place:
+        raise AgentError("place", "%s is not there, or is another folder than before" % root)
+
+
+def _by_signal(record: Dict[str, Any]) -> bool:
+    """Whether somebody ended the command: by a signal, or by one to its own child that a shell or launcher tells."""
+    return record.get("signal") is not None or record.get("code") in (128 + signal.SIGTERM, 128 + signal.SIGKILL)
+
+
+def _engine_said(root: str, told: Optional[Dict[str, Any]], about: str = ".") -> str:
+    """The last line about something in the scheduler's own output for an attempt: why it did not run, or was ended."""
     name = os.path.basename(str((told or {}).get("out") or ""))
     if not name:
         return ""
@@ -627,7 +678,7 @@ def _engine_said(root: str, told: Optional[Dict[str, Any]]) -> str:
             lines = stream.read().decode("utf-8", "replace").split("\n")
     except OSError:
         return ""
-    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip() and re.search(about, line)), "")
 
 
 def _argv(value: Any) -> bool:
@@ -709,6 +760,8 @@ def cancel(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     if held is None:
         raise AgentError("busy", "a start of %s is under way" % key)
     try:
+        if _is_others(folder, request.get("owner")):
+            raise AgentError("conflict", "%s is another root's here" % key)
         state = derive(root, key)
         if state == "exited":
             return report(root, key)
@@ -735,6 +788,12 @@ def cancel(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
         return report(root, key)
     finally:
         os.close(held)
+
+
+def _is_others(folder: str, owner: Any) -> bool:
+    """Whether an attempt was started for another root: keys are unique within one only."""
+    spec = read_json(os.path.join(folder, "spec.json"))
+    return spec is not None and spec.get("owner") != owner
 
 
 def _write_cancel(folder: str, wish: Dict[str, Any]) -> None:
@@ -773,11 +832,17 @@ def _free_reserve(folder: str) -> None:
 
 
 def status(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Reports on the given keys: ``{"keys": [...]}`` -> ``{"reports": {key: report}}``."""
+    """Reports on the given keys: ``{"keys": [...]}`` -> ``{"reports": {key: report}, "refused": {key: message}}``."""
     keys = request.get("keys")
     if not isinstance(keys, list):
         raise AgentError("request", "status needs a list of keys")
-    return {"reports": {key: report(root, key) for key in keys}}
+    reports, refused = {}, {}  # type: Dict[str, Any], Dict[str, str]
+    for key in keys:
+        try:
+            reports[key] = report(root, key)
+        except OSError as error:  # one folder that cannot be read hides no other
+            refused[key] = failure_of(error, root)[1]
+    return {"reports": reports, "refused": refused}
 
 
 def listing(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -787,9 +852,10 @@ def listing(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     for key in sorted(os.listdir(jobs)) if os.path.isdir(jobs) else ():
         if not KEY.match(key) or (os.path.exists(os.path.join(jobs, key, "acked")) and not request.get("all")):
             continue
-        spec = read_json(os.path.join(jobs, key, "spec.json")) or {}
-        if spec.get("owner") == request.get("owner"):
-            found[key] = derive(root, key)
+        with contextlib.suppress(OSError):  # whose it is cannot be read; whoever knows of it asks for its status
+            spec = read_json(os.path.join(jobs, key, "spec.json")) or {}
+            if spec.get("owner") == request.get("owner"):
+                found[key] = derive(root, key)
     return {"attempts": found}
 
 
@@ -821,7 +887,7 @@ def acknowledge(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     done = []
     for key in request.get("keys") or ():
         folder = job_dir(root, key)
-        if os.path.exists(os.path.join(folder, "exit.json")):
+        if os.path.exists(os.path.join(folder, "exit.json")) and not _is_others(folder, request.get("owner")):
             os.close(os.open(os.path.join(folder, "acked"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             done.append(key)
     return {"acked": done}
@@ -853,6 +919,7 @@ OPERATIONS = {
     "start": start,
     "hold": hold,
     "note": note,
+    "mark": mark,
     "status": status,
     "cancel": cancel,
     "list": listing,
@@ -868,6 +935,8 @@ def answer(root: str, request: Any) -> Dict[str, Any]:
         operation = OPERATIONS.get(str(request.get("op"))) if isinstance(request, dict) else None
         if operation is None:
             raise AgentError("request", "no such operation")
+        if "place" in request:
+            _check_place(root, request["place"])
         return {"id": number, "ok": operation(root, request)}
     except AgentError as error:
         return {"id": number, "error": error.kind, "message": str(error)}
@@ -971,7 +1040,7 @@ class Runner:
         self.tell(None)
         if not claimed:
             return 125
-        record = self._supervise(lock)
+        record = self._supervise()
         self._record(record)
         return int(record["code"]) if record["code"] is not None else 128 + int(record["signal"])
 
@@ -1078,11 +1147,10 @@ class Runner:
         finally:
             os._exit(code)
 
-    def _supervise(self, lock: int) -> Dict[str, Any]:
+    def _supervise(self) -> Dict[str, Any]:
         """Waits for the command, its time limit or a cancel; returns the exit record."""
         wall = self.spec.get("wall_s")
         deadline = time.monotonic() + wall if isinstance(wall, (int, float)) else None
-        beat = time.monotonic()
         cancelled = timed_out = False
         while not self._reap():
             wish = read_json(self.path("cancel")) or {} if os.path.exists(self.path("cancel")) else None
@@ -1092,9 +1160,6 @@ class Runner:
                 grace = _seconds((wish or {}).get("grace_s"), _seconds(self.spec.get("grace_s"), 10.0))
                 self.sweep(grace, group=self.child)
                 break
-            if time.monotonic() - beat >= HEARTBEAT_S:
-                beat = time.monotonic()
-                os.utime(lock)
             self._nap(POLL_S)
         swept = self.sweep(SWEEP_GRACE_S)
         while not self._reap():

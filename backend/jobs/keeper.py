@@ -37,6 +37,7 @@ from backend.jobs.reconcile import (
     World,
     reconcile,
 )
+from backend.jobs.said import Said
 from backend.jobs.staging import Site, reading_env, staged_argv
 from backend.jobs.torchrun import Rendezvous, last_words, torchrun_argv
 from backend.paths import Paths
@@ -97,6 +98,7 @@ class Keeper:
         self._silent: set[str] = set()
         self._talking: set[str] = set()
         self._apart: set[str] = set()
+        self._said = Said()
         self._preparing = False
         self._gathering: dict[str, float] = {}
         self._owed: dict[str, set[str]] = {}  # by host: ends that are stored and not acknowledged yet
@@ -160,7 +162,8 @@ class Keeper:
         except SupersededError as error:
             self._superseded = error
         except RingRiftError as error:
-            log.error("%s: %s", name, error.line())
+            if self._said.is_new(name, error.line(), asyncio.get_running_loop().time()):
+                log.error("%s: %s", name, error.line())
         except Exception:  # what goes wrong with one host must not end the others
             log.exception("talk with %s", name)
         finally:
@@ -203,25 +206,21 @@ class Keeper:
                 await self._greet(name, launcher)
             asked = [attempt.key for attempt in attempts]
             seen = await launcher.observe(asked) if asked or name in self._silent else {}
-        except UnreachableError as error:
+        except (UnreachableError, RefusedStartError) as error:  # an answer that is an error tells nothing either
+            if isinstance(error, RefusedStartError):
+                self._leave_if_stale(error)
             if name not in self._silent:
                 log.warning("%s", error.line())
             self._silent.add(name)
             self._not_before[f"host {name}"] = asyncio.get_running_loop().time() + SILENCE_S
-            await rows.record_silence(self.store, attempts)
-            return [replace(attempt, unreachable=True) for attempt in attempts]
+            what = error.what
+            return await rows.record_silence(self.store, attempts, lambda _: what)
         if name in self._silent:
             log.info("%s answers again", name)
             self._silent.discard(name)
         mute = [attempt for attempt in attempts if attempt.key not in seen]
-        if mute:
-            await rows.record_silence(self.store, mute)
-        return [
-            await self._record(launcher, attempt, seen[attempt.key])
-            if attempt.key in seen
-            else replace(attempt, unreachable=True)
-            for attempt in attempts
-        ]
+        heard = [await self._record(launcher, one, seen[one.key]) for one in attempts if one.key in seen]
+        return heard + await rows.record_silence(self.store, mute, launcher.why_mute)
 
     async def _record(self, launcher: Launcher, attempt: Attempt, seen: Observation) -> Attempt:
         why = ""
@@ -241,8 +240,10 @@ class Keeper:
         return after
 
     async def _why(self, launcher: Launcher, seen: Observation) -> str:
-        """Why an attempt failed: its exit and the last line of its log."""
+        """Why an attempt failed: its exit, and what a scheduler said of that or else the last line of its log."""
         assert seen.exit is not None
+        if seen.evidence.get("engine_said"):
+            return f"{seen.exit.text()}: {str(seen.evidence['engine_said'])[:WHY_CHARACTERS]}"
         try:
             tail = await launcher.read_log(seen.key, max(0, seen.log_size - TAIL_BYTES), TAIL_BYTES)
         except RingRiftError as error:
@@ -360,7 +361,12 @@ class Keeper:
         launcher = self.launchers.get(name)
         if isinstance(launcher, SlurmLauncher):  # as few submissions as possible
             now = asyncio.get_running_loop().time()
-            starts = [one for one in actions if isinstance(one, Start) and self._not_before.get(one.key, 0.0) <= now]
+            gangs = {job.id: job.gang for job in work.jobs if job.gang}
+            wanted = [(one, gangs.get(attempts[one.key].job)) for one in actions if isinstance(one, Start)]
+            ready = [self._not_before.get(one.key, 0.0) <= now for one, _ in wanted]
+            # Members come due apart; each alone would be told for ever to wait for the others.
+            called = {gang for (_, gang), due in zip(wanted, ready, strict=True) if gang and due}
+            starts = [one for (one, gang), due in zip(wanted, ready, strict=True) if due or gang in called]
             if starts and (not self._preparing or now - self._gathering.setdefault(name, now) >= GATHER_S):
                 self._gathering.pop(name, None)
                 again = await self._start_many(launcher, [attempts[one.key] for one in starts])
@@ -379,9 +385,9 @@ class Keeper:
             answers = await launcher.start_many(specs)
         except UnreachableError as error:
             log.warning("%s", error.line())
-            await rows.record_silence(self.store, attempts)
+            what = error.what
+            await rows.record_silence(self.store, attempts, lambda _: what)
             for attempt in attempts:
-                await rows.record_trouble(self.store, attempt, error.what)
                 self._not_before[attempt.key] = later
             return False
         except RefusedStartError as error:
@@ -410,7 +416,8 @@ class Keeper:
         except UnreachableError as error:
             log.warning("%s", error.line())
             if isinstance(action, Start | Cancel):
-                await rows.record_silence(self.store, [attempts[action.key]])
+                what = error.what
+                await rows.record_silence(self.store, [attempts[action.key]], lambda _: what)
         except RingRiftError as error:
             log.error("%s: %s", subject, error.line())
         except Exception:
@@ -531,7 +538,9 @@ class Keeper:
         self._leave_if_stale(error)
         if error.kind == "busy":
             await rows.record_trouble(self.store, attempt, error.what)
-            self._not_before[attempt.key] = asyncio.get_running_loop().time() + BUSY_S
+            launcher = self.launchers.get(attempt.host)  # each try costs a scheduler a submission
+            pause = launcher.poll_s if isinstance(launcher, SlurmLauncher) else BUSY_S
+            self._not_before[attempt.key] = asyncio.get_running_loop().time() + pause
             return False
         log.error("%s was not started: %s", attempt.key, error.line())
         await rows.record_refusal(self.store, attempt.key, error.what, never=error.kind == "conflict")
@@ -548,7 +557,11 @@ class Keeper:
             seen = await launcher.cancel(attempt.key, by=self.owner, reason=attempt.refusal or "cancelled")
         except RefusedStartError as error:
             self._leave_if_stale(error)
-            raise
+            if error.kind != "conflict":
+                raise
+            log.error("%s is not there to cancel: %s", attempt.key, error.line())
+            await rows.record_refusal(self.store, attempt.key, error.what, never=True)
+            return True
         self._cancelled[attempt.key] = now
         await self._record(launcher, attempt, seen)
         return True

@@ -18,6 +18,7 @@ from backend.jobs import staging
 from backend.jobs import store as rows
 from backend.jobs.launchers.base import Launcher, UnreachableError
 from backend.jobs.model import Attempt
+from backend.jobs.said import Said
 from backend.jobs.staging import LocalTransfer, Site, Transfer
 from backend.paths import Paths
 from backend.state.store import StateStore
@@ -56,6 +57,7 @@ class Porter:
         self._not_before: dict[str, float] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
         self._here = LocalTransfer()
+        self._said = Said()
         self._turns: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def site(self, host: Host, facts: Mapping[str, Any]) -> Site | None:
@@ -119,7 +121,7 @@ class Porter:
                 async with self._room:
                     await work()
             except Exception as error:  # it concerns this attempt alone
-                await self._later(name, attempt, _tell(name, error))
+                await self._later(name, attempt, self._tell(name, error))
             finally:
                 self._busy.discard(name)
                 self.wake()
@@ -131,7 +133,15 @@ class Porter:
         try:
             await rows.record_trouble(self.store, attempt, why)
         except Exception as error:  # on a full disk for one; it is said in the log alone
-            _tell(f"{name}: its trouble is not stored", error)
+            self._tell(f"{name}: its trouble is not stored", error)
+
+    def _tell(self, what: str, error: Exception) -> str:
+        """Logs a trouble that is new, with the traceback where it is no user's; returns it in a line."""
+        ours = isinstance(error, RingRiftError)
+        text = error.line() if isinstance(error, RingRiftError) else f"{type(error).__name__}: {error}"
+        if self._said.is_new(what, text, asyncio.get_running_loop().time()):
+            log.log(logging.WARNING if ours else logging.ERROR, "%s: %s", what, text, exc_info=None if ours else error)
+        return text
 
     def mirror(self, launcher: Launcher, keys: list[str], still: Collection[str] = ()) -> None:
         """Begins to bring what these attempts have logged since the last time, unless that is under way.
@@ -170,7 +180,7 @@ class Porter:
             try:
                 await work()
             except Exception as error:  # it must not end all that runs beside
-                _tell(name, error)
+                self._tell(name, error)
                 self._not_before[name] = asyncio.get_running_loop().time() + AGAIN_S
             finally:
                 self._busy.discard(name)
@@ -214,15 +224,6 @@ class Porter:
                 return True
             reads += 1
         return False
-
-
-def _tell(what: str, error: Exception) -> str:
-    """Logs a trouble, with the traceback where it is no user's; returns it in a line."""
-    if isinstance(error, RingRiftError):
-        log.warning("%s: %s", what, error.line())
-        return error.line()
-    log.error("%s", what, exc_info=error)
-    return f"{type(error).__name__}: {error}"
 
 
 def _append(folder: Path, name: str, data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -219,6 +219,7 @@ async def host_records(store: StateStore) -> dict[str, HostRecord]:
 async def record(store: StateStore, attempt: Attempt, seen: Observation, *, why: str = "") -> Attempt:
     """Stores what an observation changes of an attempt; nothing is written when it changes nothing."""
     after = absorb(attempt, seen)
+    after = replace(after, trouble="") if attempt.unreachable else after  # which said why nothing was heard
     if after == attempt:
         return after
     async with store.database.write() as db:
@@ -226,7 +227,8 @@ async def record(store: StateStore, attempt: Attempt, seen: Observation, *, why:
         exited = after.phase is Phase.EXITED
         record = json.dumps(seen.record) if exited else None
         await db.run(
-            "UPDATE attempts SET phase = ?, exit = ?, evidence = ?, unreachable_since = NULL, seen_at = ?, "
+            "UPDATE attempts SET phase = ?, exit = ?, evidence = ?, seen_at = ?, "
+            "trouble = CASE WHEN unreachable_since IS NULL THEN trouble ELSE '' END, unreachable_since = NULL, "
             "ended_at = CASE WHEN ? THEN coalesce(ended_at, ?) ELSE ended_at END WHERE key = ?",
             (after.phase.value, record, json.dumps(seen.evidence), now, exited, seen.ended_at or now, after.key),
         )
@@ -264,13 +266,18 @@ async def record_refusal(store: StateStore, key: str, reason: str, *, never: boo
         )
 
 
-async def record_silence(store: StateStore, attempts: Iterable[Attempt]) -> None:
-    """Notes that a host could not be asked about these attempts."""
-    keys = [attempt.key for attempt in attempts if not attempt.unreachable]
-    if keys:
+async def record_silence(store: StateStore, attempts: Collection[Attempt], why: Callable[[str], str]) -> list[Attempt]:
+    """Notes that nothing was heard of these attempts, with the reason by key; returns them as they are then."""
+    after = [replace(attempt, unreachable=True, trouble=why(attempt.key)) for attempt in attempts]
+    changed = [new for old, new in zip(attempts, after, strict=True) if new != old]
+    if changed:
         async with store.database.write() as db:
-            for key in keys:
-                await db.run("UPDATE attempts SET unreachable_since = ? WHERE key = ?", (time.time(), key))
+            for attempt in changed:
+                await db.run(
+                    "UPDATE attempts SET unreachable_since = coalesce(unreachable_since, ?), trouble = ? WHERE key = ?",
+                    (time.time(), attempt.trouble, attempt.key),
+                )
+    return after
 
 
 async def known_attempts(store: StateStore) -> tuple[set[str], list[str]]:

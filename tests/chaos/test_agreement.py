@@ -91,14 +91,22 @@ async def test_runners_killed_at_random_moments(bed: Kept) -> None:
     tell(f"{ROUNDS} runners killed, with a database: {dict(ends)}")
 
 
+def waits_for(go: Path, code: int) -> str:
+    """A command that ends once the file is there."""
+    wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)"
+    return f"{wait}\nraise SystemExit({code})"
+
+
 async def test_a_partition_and_its_end(bed: Kept) -> None:
     rounds = max(1, ROUNDS // 8)
-    for _ in range(rounds):
-        name = await bed.add("import time; time.sleep(0.5); raise SystemExit(3)")
+    for n in range(rounds):
+        go = bed.server.folder / f"go{n}"
+        name = await bed.add(waits_for(go, 3))
         await bed.until(name, "running")
         bed.server.freeze()
         await bed.until(name, lambda row: "does not answer" in row.why)
         assert (await bed.row(name)).state == "running"
+        go.touch()
         bed.server.freeze(signal.SIGCONT)
         row = await bed.settled(name)
         assert (row.state, row.exit_code) == ("failed", 3)
@@ -172,7 +180,8 @@ async def test_a_full_disk_on_the_host(make_sshd: Callable[..., Sshd], paths: Pa
 
 async def test_a_changed_host_key(bed: Kept) -> None:
     server = bed.server
-    name = await bed.add("import time; time.sleep(0.3); raise SystemExit(5)")
+    go = server.folder / "go"
+    name = await bed.add(waits_for(go, 5))
     await bed.until(name, "running")
     server.stop()
     server.change_key()
@@ -181,6 +190,7 @@ async def test_a_changed_host_key(bed: Kept) -> None:
     for _ in range(3):
         await bed.tick()
     assert (await bed.row(name)).state == "running"
+    go.touch()
     bed.pool.confirm_enrolment(await bed.pool.enrol(server.host()))
     row = await bed.settled(name)
     assert (row.state, row.exit_code) == ("failed", 5)

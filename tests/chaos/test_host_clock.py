@@ -80,17 +80,20 @@ async def test_a_clock_that_is_set_while_jobs_run_ends_nothing_early_and_nothing
     bed: Kept, machine: Machine, ahead: float
 ) -> None:
     launcher = SshLauncher(bed.pool, machine.host(), "limits", 1)
+    go = machine.folder / "go"
+    wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)"
 
-    async def start(key: str, seconds: float, wall_s: float) -> None:
-        argv = (sys.executable, "-I", "-S", "-c", NAP.format(seconds))
+    async def start(key: str, code: str, wall_s: float) -> None:
+        argv = (sys.executable, "-I", "-S", "-c", code)
         await launcher.start(AttemptSpec(key, "limits", argv, None, {}, wall_s=wall_s, grace_s=1.0))
 
-    await start("long.1", 600.0, 2.5)
-    await start("short.1", 2.5, 600.0)
-    began = time.monotonic()
-    name = await bed.add(NAP.format(1.5))
+    name = await bed.add(wait)
     await bed.until(name, "running")
+    await start("short.1", wait, 600.0)
+    began = time.monotonic()
+    await start("long.1", NAP.format(600.0), 5.0)
     machine.set_clock(ahead)
+    go.touch()
     row = await bed.settled(name)
     assert (row.state, row.exit_code) == ("done", 0), row.why
     async with asyncio.timeout(60):
@@ -99,7 +102,7 @@ async def test_a_clock_that_is_set_while_jobs_run_ends_nothing_early_and_nothing
             if all(one.phase is Phase.EXITED for one in seen.values()):
                 break
             await asyncio.sleep(0.05)
-    assert time.monotonic() - began >= 2.0
+    assert time.monotonic() - began >= 4.5
     ends = {key: one.exit for key, one in seen.items()}
     assert ends["long.1"] is not None and ends["long.1"].timed_out
     assert ends["short.1"] is not None and (ends["short.1"].code, ends["short.1"].timed_out) == (0, False)

@@ -24,6 +24,7 @@ from backend.jobs.launchers.base import AttemptSpec, RefusedStartError, Unreacha
 from backend.jobs.launchers.local import LocalLauncher
 from backend.jobs.launchers.slurm import SlurmLauncher
 from backend.jobs.launchers.slurm_client import SlurmClient
+from backend.jobs.launchers.slurm_script import Batch
 from backend.jobs.model import NOT_EXECUTED, Observation, Phase
 from backend.paths import Paths
 from tests.lab.slurm import NODES, Slurm
@@ -62,9 +63,13 @@ class Head:
         self.told: set[str] = set()
         code = (
             "import os, time; f = os.open(os.environ['COUNT'], os.O_WRONLY | os.O_APPEND); "
-            "os.write(f, (os.environ['RINGRIFT_ATTEMPT'] + '\\n').encode()); time.sleep(float(os.environ['SECONDS']))"
+            "os.write(f, (os.environ['RINGRIFT_ATTEMPT'] + '\\n').encode())\n"
+            "while not os.path.exists(os.environ['GO']): time.sleep(0.05)\n"
+            "time.sleep(float(os.environ['SECONDS']))"
         )
-        env = {"COUNT": str(self.count), "SECONDS": SECONDS}
+        self.go = folder / "go"
+        self.go.touch()
+        env = {"COUNT": str(self.count), "SECONDS": SECONDS, "GO": str(self.go)}
         self.specs = {
             f"c{n}.1": AttemptSpec(f"c{n}.1", "head", (sys.executable, "-I", "-S", "-c", code), None, env)
             for n in range(ATTEMPTS)
@@ -110,6 +115,11 @@ class Head:
                 await self.step()
                 await asyncio.sleep(0.05)
 
+    async def until_some_run(self) -> None:
+        """Until some run, which go on until :meth:`see_through`."""
+        self.go.unlink()
+        await self.until(lambda: self.phases()[Phase.RUNNING] > 0)
+
     def phases(self) -> Counter[Phase]:
         return Counter(one.phase for one in self.seen.values())
 
@@ -124,12 +134,13 @@ class Head:
         return Counter(self.count.read_text().split())
 
     async def see_through(self) -> None:
-        """Waits for every end; then nothing was executed twice, and what ended well was executed.
+        """Lets all end and waits for it; then nothing was executed twice, and what ended well was executed.
 
         An administrator gives back nodes that Slurm has drained: a number that it gives again while its node still has
         the job of before makes it do that ("Duplicate jobid").
         """
 
+        self.go.touch()
         loop, again = asyncio.get_running_loop(), 0.0
 
         def over() -> bool:
@@ -177,7 +188,7 @@ async def test_a_controller_that_is_killed_right_after_a_submission(head: Head) 
 
 @pytest.mark.parametrize("head", [{"slurmd_timeout": 9}], indirect=True, ids=[""])
 async def test_a_controller_that_has_forgotten_everything(head: Head) -> None:
-    await head.until(lambda: head.phases()[Phase.RUNNING] > 0)
+    await head.until_some_run()
     head.slurm.kill("slurmctld")
     for path in (head.slurm.folder / "state").iterdir():
         if path.is_file():
@@ -187,7 +198,7 @@ async def test_a_controller_that_has_forgotten_everything(head: Head) -> None:
 
 
 async def test_nodes_whose_daemons_are_killed(head: Head) -> None:
-    await head.until(lambda: head.phases()[Phase.RUNNING] > 0)
+    await head.until_some_run()
     for name in NODES:
         head.slurm.kill(f"slurmd {name}")
     await head.step()
@@ -198,7 +209,7 @@ async def test_nodes_whose_daemons_are_killed(head: Head) -> None:
 
 
 async def test_the_keepers_of_steps_are_killed(head: Head) -> None:
-    await head.until(lambda: head.phases()[Phase.RUNNING] > 0)
+    await head.until_some_run()
     assert kill(head.slurm.pids("slurmstepd")) > 0
     await head.see_through()
 
@@ -222,7 +233,7 @@ async def test_answers_of_sbatch_that_are_lost(head: Head) -> None:
 
 
 async def test_an_administrator_requeues_what_runs(head: Head) -> None:
-    await head.until(lambda: head.phases()[Phase.RUNNING] > 0)
+    await head.until_some_run()
     listed = head.slurm.ask("squeue", "-h", "-r", "-t", "RUNNING", "-o", "%i").stdout.split()
     assert listed
     for job in listed:
@@ -243,7 +254,7 @@ async def test_a_number_that_is_another_job_by_now_is_not_cancelled_for_ours(hea
     await asyncio.to_thread(head.slurm.start_controller)
     other = head.slurm.ask("sbatch", "--parsable", "-J", "theirs", "-o", "/dev/null", "--wrap", "sleep 600").stdout
     assert other.strip() == head.seen[key].evidence["engine_job"]  # Slurm gives the number again
-    await head.client.cancel({f"ringrift-{key}": [other.strip()]})
+    await head.client.cancel({Batch("head", "one", (key,)).name: [other.strip()]})
     seen = await head.launcher.cancel(key, by="test", reason="over")
     assert seen.phase is Phase.EXITED
     await head.launcher.close()

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from backend.fleet.reload import plan_reload
@@ -43,6 +44,11 @@ async def chain(store: StateStore, *codes: str) -> list[str]:
     async with store.database.write() as db:
         _, jobs = await add_chain(db, "hex8_2p", wanted, {}, None)
     return list(jobs)
+
+
+def waits_for(go: Path) -> str:
+    """A command that ends once the file is there."""
+    return f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)"
 
 
 async def reload(store: StateStore) -> Plan:
@@ -109,8 +115,7 @@ async def test_a_host_that_falls_silent_holds_up_nobody_and_is_heard_again(
         await set_up(store, far)
         await set_up(store, near)
         go = far.folder / "go"
-        wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)"
-        (first,) = await chain(store, wait)
+        (first,) = await chain(store, waits_for(go))
         await asyncio.to_thread(ensure_running, paths)
         await until(store, first, lambda row: row.state == "running")
         far.freeze()
@@ -132,13 +137,15 @@ async def test_a_host_taken_out_of_the_file_loses_no_job(paths: Paths, make_sshd
     describe(paths, server)
     async with opened(paths) as store:
         await set_up(store, server)
-        (first,) = await chain(store, "import time; time.sleep(0.5)")
+        go = server.folder / "go"
+        (first,) = await chain(store, waits_for(go))
         await asyncio.to_thread(ensure_running, paths)
         await until(store, first, lambda row: row.state == "running")
         paths.hosts_yaml.write_text("hosts: {local: {}}\n")
         assert "1 jobs are on alpha" in (await reload(store)).warnings[0]
         row = await until(store, first, lambda row: "does not answer" in row.why)
         assert row.state == "running"
+        go.touch()
         describe(paths, server)
         await reload(store)
         assert (await until(store, first, lambda row: row.state in ENDED)).state == "done"

@@ -99,6 +99,7 @@ def test_a_chain_of_commands_survives_ten_kills_of_the_supervisor(root: Paths) -
     code = (
         "import os, sys, time\n"
         "for n in range(60): print(n, flush=True); time.sleep(0.03)\n"
+        "while os.environ['RINGRIFT_ATTEMPT'] == 'c4.1' and not os.path.exists('go'): time.sleep(0.02)\n"
         "open('order', 'a').write(os.environ['RINGRIFT_ATTEMPT'] + ' ')\n"
     )
     wanted: list[tuple[str, dict[str, Any]]] = [("command", {"argv": [sys.executable, "-I", "-S", "-c", code]})] * 4
@@ -111,6 +112,7 @@ def test_a_chain_of_commands_survives_ten_kills_of_the_supervisor(root: Paths) -
     argv = [sys.executable, "-m", "ringrift_console.cli", "jobs", "logs", "-f", "c2", "--root", str(root.root)]
     with ended_with_the_test(argv) as follower:
         kills = kill_now_and_then(root, random.Random(7), 0.7)
+        (root.root / "go").touch()
         wait_for(lambda: ensure_running(root) and ended(root), "the chain has ended")
         followed, _ = follower.communicate(timeout=60)
     jobs, pipelines, _ = look(root)

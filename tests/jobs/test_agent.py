@@ -284,6 +284,47 @@ def test_the_log_is_read_by_byte_offset_without_gaps_while_it_grows(bed: Any) ->
     assert bed.ask("read", key="a1.1", name="spec.json")["error"] == "request"
 
 
+def test_an_attempt_of_another_root_is_neither_cancelled_nor_acknowledged(bed: Any) -> None:
+    bed.python_job("a1.1", FOREVER)
+    until(lambda: "up" in log_of(bed, "a1.1"), "it runs")
+    reply = bed.ask("cancel", key="a1.1", owner="other", epoch=1, by="other")
+    assert (reply["error"], bed.state("a1.1")) == ("conflict", "running")
+    assert not (bed.folder("a1.1") / "cancel").exists()
+    bed.cancel("a1.1")
+    bed.ended("a1.1")
+    assert bed.ask("ack", owner="other", epoch=1, keys=["a1.1"])["ok"]["acked"] == []
+    assert bed.ask("ack", owner="test", epoch=1, keys=["a1.1"])["ok"]["acked"] == ["a1.1"]
+
+
+def test_a_folder_that_cannot_be_read_hides_no_other(bed: Any) -> None:
+    for key in ("a1.1", "a2.1"):
+        bed.python_job(key, "pass")
+        bed.ended(key)
+    spec = bed.folder("a1.1") / "spec.json"
+    spec.unlink()
+    spec.mkdir()  # which cannot be opened, as a file on a broken disk
+    told = bed.ask("status", keys=["a1.1", "a2.1"])["ok"]
+    assert list(told["reports"]) == ["a2.1"] and "spec.json" in told["refused"]["a1.1"]
+    request = [bed.start_request(key, ["true"]) for key in ("a1.1", "a3.1")]
+    told = bed.ask("hold", held=[[one["spec"], one["digest"]] for one in request], owner="test", epoch=1)["ok"]
+    assert list(told["reports"]) == ["a3.1"] and "spec.json" in told["refused"]["a1.1"][1]
+    assert list(bed.ask("list", owner="test")["ok"]["attempts"]) == ["a2.1", "a3.1"]
+
+
+def test_what_cannot_be_looked_at_is_not_absent(bed: Any) -> None:
+    bed.python_job("a1.1", "pass")
+    bed.ended("a1.1")
+    loop = bed.root / "loop"
+    loop.symlink_to(loop)  # which no look gets through: ELOOP, as ESTALE where a server has forgotten a folder
+    (bed.root / "jobs").rename(bed.root / "kept")
+    (bed.root / "jobs").symlink_to(loop)
+    told = bed.ask("status", keys=["a1.1"])["ok"]
+    assert told["reports"] == {} and "symbolic links" in told["refused"]["a1.1"]
+    (bed.root / "jobs").unlink()
+    (bed.root / "kept").rename(bed.root / "jobs")
+    assert bed.state("a1.1") == "exited"
+
+
 def test_attempts_are_listed_by_owner_until_they_are_acknowledged(bed: Any) -> None:
     bed.start("a1.1", ["true"])
     bed.start("a2.1", ["true"])

@@ -45,8 +45,13 @@ class ScriptedHost:
         self._note("observe")
         return {key: self.known.get(key, Observation(key, Phase.ABSENT)) for key in keys}
 
+    def why_mute(self, key: str) -> str:
+        return "its folder cannot be read"
+
     async def cancel(self, key: str, *, by: str, reason: str, grace_s: float = 10.0) -> Observation:
         self._note(f"cancel {key}")
+        if isinstance(self.trouble, RefusedStartError) and self.trouble.kind == "conflict":
+            raise self.trouble
         executed = key in self.known
         self.known[key] = Observation(key, Phase.EXITED, Exit(cancelled=True, executed=executed))
         return self.known[key]
@@ -121,6 +126,17 @@ async def test_a_conflict_fails_the_job_and_leaves_the_other_command_alone(bed: 
     await settled(bed)
     assert (await bed.job()).state == "failed"
     assert "cancel c1.1" not in bed.host.asked
+
+
+async def test_a_cancelled_job_whose_key_is_another_roots_there_ends(bed: Bed) -> None:
+    bed.host.trouble = RefusedStartError("busy", "not yet")
+    await settled(bed)
+    async with bed.store.database.write() as db:
+        await db.run("UPDATE jobs SET cancel = '{}' WHERE id = 'c1'")
+    bed.host.trouble = RefusedStartError("conflict", "c1.1 is another root's here")
+    await bed.tick()
+    row = await bed.job()
+    assert (row.state, row.why) == ("failed", "c1.1 is another root's here")
 
 
 async def test_a_host_that_falls_silent_changes_nothing_but_what_is_said_of_it(bed: Bed) -> None:

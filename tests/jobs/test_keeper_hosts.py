@@ -11,7 +11,7 @@ import pytest
 from backend.jobs import keeper as keeper_module
 from backend.jobs import store as rows
 from backend.jobs.keeper import Keeper, SupersededError
-from backend.jobs.launchers.base import AttemptSpec, LogChunk, UnreachableError
+from backend.jobs.launchers.base import AttemptSpec, LogChunk, RefusedStartError, UnreachableError
 from backend.jobs.model import Observation, Phase
 from backend.jobs.pipelines import add_chain
 from backend.jobs.rows import job_row
@@ -42,6 +42,9 @@ class SlowHost:
     async def observe(self, keys: Collection[str]) -> dict[str, Observation]:
         await self._answer("observe")
         return {key: Observation(key, Phase.RUNNING) for key in keys}
+
+    def why_mute(self, key: str) -> str:
+        return "its folder cannot be read"
 
     async def cancel(self, key: str, *, by: str, reason: str, grace_s: float = 10.0) -> Observation:
         await self._answer(f"cancel {key}")
@@ -117,6 +120,24 @@ async def test_a_silent_host_is_not_asked_at_every_tick_and_heard_again(bed: Bed
     assert len(bed.far.asked) == asked + 1
     state, why = await bed.state(far)
     assert state == "running" and "far does not answer" in why
+    bed.far.trouble = None
+    bed.keeper._not_before.clear()
+    for _ in range(2):
+        await bed.keeper.tick()
+    assert await bed.state(far) == ("running", "")
+
+
+async def test_an_answer_that_is_an_error_is_told_as_silence_with_its_text(bed: Bed) -> None:
+    far = await bed.placed("far")
+    for _ in range(2):
+        await bed.keeper.tick()
+    bed.far.trouble = RefusedStartError("failed", "[Errno 5] Input/output error", where="far")
+    asked = len(bed.far.asked)
+    for _ in range(5):
+        await bed.keeper.tick()
+    assert len(bed.far.asked) == asked + 1
+    state, why = await bed.state(far)
+    assert state == "running" and "Input/output error" in why
     bed.far.trouble = None
     bed.keeper._not_before.clear()
     for _ in range(2):

@@ -123,11 +123,11 @@ def spec(key: str, code: str, **env: str) -> AttemptSpec:
 
 
 async def seen(launcher: Launcher, key: str, *phases: Phase) -> None:
-    """Waits until an attempt is in one of the phases."""
-    async with asyncio.timeout(60):
+    """Waits until an attempt is in one of the phases; at moments nothing can be said of it."""
+    async with asyncio.timeout(180):
         while True:
             found = await launcher.observe([key])
-            if found[key].phase in phases:
+            if key in found and found[key].phase in phases:
                 return
             await asyncio.sleep(0.02)
 

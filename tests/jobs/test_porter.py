@@ -16,6 +16,7 @@ from backend.jobs.launchers.local import LocalLauncher
 from backend.jobs.model import Attempt
 from backend.jobs.pipelines import add_chain
 from backend.jobs.porter import MIRROR_S, READ_BYTES, READS, Porter
+from backend.jobs.said import Said
 from backend.jobs.staging import LocalTransfer, Site
 from backend.paths import Paths
 from backend.state.store import StateStore
@@ -85,10 +86,18 @@ async def test_a_copy_that_cannot_be_written_is_left_alone_for_a_while(
     paths.jobs.mkdir(parents=True, exist_ok=True)
     (paths.jobs / KEY).write_text("no folder")
     porter = Porter(paths, store, "owner")
-    async with asyncio.TaskGroup() as group:
-        porter.spawn = group.create_task
-        porter.mirror(launcher, [KEY])
+    for _ in range(3):
+        porter._not_before.clear()
+        async with asyncio.TaskGroup() as group:
+            porter.spawn = group.create_task
+            porter.mirror(launcher, [KEY])
     again = porter._not_before["mirror far"] - asyncio.get_running_loop().time()
     await launcher.close()
     assert not porter._busy and again > MIRROR_S
-    assert "mirror far" in caplog.text
+    assert len([one for one in caplog.messages if one.startswith("mirror far: ")]) == 1
+
+
+def test_a_trouble_that_lasts_is_said_once_a_minute_and_another_at_once() -> None:
+    said = Said()
+    told = [said.is_new("far", text, now) for text, now in (("a", 0), ("a", 59), ("a", 60), ("a", 61), ("b", 62))]
+    assert told == [True, False, True, False, True]

@@ -47,23 +47,22 @@ def pool() -> Pool:
 @pytest.mark.parametrize(
     ("name", "batch"),
     [
-        ("one", Batch("one", ("01JOB.1",), Request("train", 1))),
-        ("array", Batch("array", ("01A.1", "01B.1", "01C.2"), Request("gauntlet"), tries=2)),
-        ("gang", Batch("gang", ("01A.1", "01B.1"), Request("train", 2, None, ("01A.1", "01B.1"), 20123))),
-        ("limit", Batch("one", ("01JOB.3",), Request("selfplay", 0, 600.0))),
+        ("one", Batch("owner", "one", ("01JOB.1",), Request("train", 1))),
+        ("array", Batch("owner", "array", ("01A.1", "01B.1", "01C.2"), Request("gauntlet"), tries=2)),
+        ("gang", Batch("owner", "gang", ("01A.1", "01B.1"), Request("train", 2, ("01A.1", "01B.1"), 20123))),
     ],
 )
 def test_batch_scripts_are_those_of_the_golden_files(name: str, batch: Batch) -> None:
-    text = script(pool(), batch, "owner", "/opt/python/bin/python3", "/nfs/ringrift/agent/agent/ab/agent.py")
+    text = script(pool(), batch, "/opt/python/bin/python3", "/nfs/ringrift/agent/agent/ab/agent.py")
     assert text == (GOLDEN / f"{name}.sh").read_text()
     assert subprocess.run(["sh", "-n"], input=text, text=True).returncode == 0
 
 
 def test_what_asks_the_same_becomes_one_array_and_a_gang_one_job() -> None:
-    gang = Request("train", 1, None, ("g.1", "h.1"), 20000)
+    gang = Request("train", 1, ("g.1", "h.1"), 20000)
     wanted = {f"a{n}.1": (Request("selfplay"), 0) for n in range(1500)}
     wanted |= {"b.1": (Request("gauntlet"), 0), "g.1": (gang, 0), "h.1": (gang, 1)}
-    found = batches(wanted)
+    found = batches(wanted, "owner")
     assert [(one.shape, len(one.keys), one.tries) for one in found] == [
         ("gang", 2, 2), ("array", 1000, 1), ("array", 500, 1), ("one", 1, 1),
     ]  # fmt: skip
@@ -72,7 +71,7 @@ def test_what_asks_the_same_becomes_one_array_and_a_gang_one_job() -> None:
 
 def test_no_key_and_no_setting_gets_words_of_its_own_into_a_script() -> None:
     with pytest.raises(ValueError, match="not attempt keys"):
-        script(pool(), Batch("one", ("a.1; rm -rf /",)), "owner", "python3", "/a")
+        script(pool(), Batch("owner", "one", ("a.1; rm -rf /",)), "python3", "/a")
     wrong = (
         "partition: 'gpu --wrap=x'", 'account: "a\\nb"', "shared_root: /a b", "shared_root: relative", "gres: cpu:1",
         "time_limit: soon", "slurm_bin: /opt/$(id)", "cpus_per_task: 0", "kind: pbs",
@@ -149,6 +148,12 @@ COMPLAINTS = [  # as Slurm 22.05 says it
      "the partition is closed"),
     ("sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS "
      "policy (job submit limit, user's size and/or time limits)", True, "over a limit of jobs"),
+    ("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates "
+     "accounting/QOS policy (job submit limit, user's size and/or time limits)", True, "over a limit of jobs"),
+    ("sbatch: error: QOSMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: Job violates "
+     "accounting/QOS policy (job submit limit, user's size and/or time limits)", False, "lets one job have"),
+    ("sbatch: error: AssocMaxGRESPerJob\nsbatch: error: Batch job submission failed: Job violates accounting/QOS "
+     "policy (job submit limit, user's size and/or time limits)", False, "lets one job have"),
     ("sbatch: error: If munged is up, restart with --num-threads=10\nsbatch: error: Munge encode failed: Failed to "
      "connect to \"/run/munge/munge.socket.2\": Connection refused\nsbatch: error: Batch job submission failed: "
      "Protocol authentication error", True, "munge does not answer"),

@@ -113,6 +113,10 @@ class Launcher(Protocol):
         """The evidence about each key; one of which nothing can be said now is left out."""
         ...
 
+    def why_mute(self, key: str) -> str:
+        """Why the last :meth:`observe` left a key out."""
+        ...
+
     async def cancel(self, key: str, *, by: str, reason: str, grace_s: float = 10.0) -> Observation:
         """Wishes an attempt to end, also one that was never started: then it never will be."""
         ...
@@ -208,12 +212,13 @@ def observation(report: Mapping[str, Any]) -> Observation:
     """An agent's report as an observation."""
     record = report.get("exit") or {}
     child = report.get("child") or {}
+    said = {"engine_said": report["engine_said"]} if report["state"] == "exited" and report.get("engine_said") else {}
     return Observation(
         key=str(report["key"]),
         phase=Phase(report["state"]),
         exit=Exit.from_json(record) if report["state"] == "exited" else None,
         record=dict(record),
-        evidence=dict(report.get("evidence") or {}),
+        evidence=dict(report.get("evidence") or {}) | said,
         result=report.get("result"),
         log_size=int(report.get("log_size") or 0),
         started_at=child.get("at"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class SlurmLauncher:
         self.name = client.pool.name
         self.client, self.pool = client, client.pool
         self._serving, self._owner, self._epoch, self._python = serving, owner, epoch, python
-        self._poll_s, self._settle_s = poll_s, settle_s
+        self.poll_s, self._settle_s = poll_s, settle_s
         self._agent = ""
         self._turn, self._readying = asyncio.Lock(), asyncio.Lock()
         self._words: dict[tuple[str, int | None], Word] = {}
@@ -69,9 +70,11 @@ class SlurmLauncher:
         self._asked: set[str] = set()  # names that the last answer is later than their submission
         self._looked: dict[str, tuple[float, dict[str, Any]]] = {}
         self._vague_since: dict[str, float] = {}
+        self._ended_since: dict[str, float] = {}
         self._wished: dict[str, float] = {}
         self._doomed: dict[str, set[str]] = {}
         self._ending: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         self._over: set[str] = set()
         self._tidying: asyncio.Task[None] | None = None
         self.trouble = ""
@@ -94,24 +97,36 @@ class SlurmLauncher:
         await self._ready()
         async with self._turn:
             answers, reports = await self._hold(specs)
-            asks = {spec.key: Request.from_json(spec.engine, spec.wall_s) for spec in specs}
+            asks = {spec.key: Request.from_json(spec.engine) for spec in specs}
             open_ = {key: report for key, report in reports.items() if report["state"] == "prepared"}
             for key in reports.keys() - open_.keys():
                 answers[key] = self._judge(key, reports[key]) or observation(reports[key])
             if any(report.get("engine") for report in open_.values()):
                 try:  # it may have been submitted before
-                    await self._ask_slurm(max_age=0.0, names=_names(open_.values()))
+                    await self._ask_about(_names(open_.values()))
                 except RingRiftError as error:
                     return answers | {key: RefusedStartError("busy", error.what, where=self.name) for key in open_}
+                # What has ended there may have run after the look at its folder.
+                ended = [key for key, report in open_.items() if self._has_ended(report)]
+                again = await self._status(ended)
+                for key in ended:
+                    report = open_[key] = again.get(key, open_[key])
+                    if key not in again:
+                        answers[key] = RefusedStartError("busy", self.why_mute(key), where=self.name)
+                        del open_[key]
+                    elif report["state"] != "prepared":
+                        answers[key] = self._judge(key, report) or observation(report)
+                        del open_[key]
             wanted: dict[str, tuple[Request, int]] = {}
+            now = asyncio.get_running_loop().time()
             for key, report in open_.items():
-                found = self._found(key, report)
+                found = self._found(key, report, now)
                 if isinstance(found, int):
                     wanted[key] = (asks[key], found)
                 else:
                     answers[key] = found
-            answers |= self._split_gangs(wanted)
-            for batch in batches(wanted):
+            answers |= self._split_gangs(wanted, answers)
+            for batch in batches(wanted, self._owner):
                 answers |= await self._submit(batch)
             for key in answers:
                 self._looked.pop(key, None)
@@ -124,7 +139,9 @@ class SlurmLauncher:
                 return
             try:
                 await check_shared_root(self.client.remote, self.client.host)
-                self._agent = await self.client.put(Path(agent.__file__), f"{self.pool.agent}/agent")
+                place = await self.client.put(Path(agent.__file__), f"{self.pool.agent}/agent")
+                await self._serving.stay()
+                self._agent = place
             except RingRiftError as error:
                 raise UnreachableError(error.what, where=self.name, hint=error.hint) from error
 
@@ -139,7 +156,7 @@ class SlurmLauncher:
                 answers[key] = RefusedStartError(kind, message, where=self.name)
         return answers, reports
 
-    def _found(self, key: str, report: Mapping[str, Any]) -> Answer | int:
+    def _found(self, key: str, report: Mapping[str, Any], now: float) -> Answer | int:
         """What became of the submissions of an attempt that was never executed, or after how many to try another."""
         note = report.get("engine")
         if not note:
@@ -150,6 +167,9 @@ class SlurmLauncher:
             return judge(observation(report), noted=True, asked=True, word=word, settled=True) or observation(report)
         said = str(report.get("engine_said") or "")
         if word is not None and word.state.rstrip("+") not in AGAIN:
+            if now - self._ended_since.setdefault(key, now) < self._settle_s:  # of another node it is seen late here
+                return RefusedStartError("busy", f"{word.text}; for its record to appear here", where=self.name)
+            del self._ended_since[key]
             why = said or f"is {self.pool.shared_root} there on the nodes?"
             if word.state.startswith("CANCELLED"):
                 why = "somebody cancelled it there"
@@ -160,12 +180,19 @@ class SlurmLauncher:
             return RefusedStartError("failed", f"submitted {tries} times, and it never ran{why}", where=self.name)
         return tries
 
-    def _split_gangs(self, wanted: dict[str, tuple[Request, int]]) -> dict[str, Answer]:
-        """Takes out of ``wanted`` what is not whole, with what is to be said of it."""
+    def _has_ended(self, report: Mapping[str, Any]) -> bool:
+        """Whether Slurm says that the last submission of an attempt has ended."""
+        note = report.get("engine") or {}
+        word = self._words.get((str(note.get("name")), note.get("number")))
+        return word is not None and word.stage == "ended"
+
+    def _split_gangs(self, wanted: dict[str, tuple[Request, int]], said: Mapping[str, Answer]) -> dict[str, Answer]:
+        """Takes out of ``wanted`` what is not whole, with what is to be said of it, and ``said`` of others."""
+        later = {key for key, one in said.items() if isinstance(one, RefusedStartError) and one.kind == "busy"}
         answers: dict[str, Answer] = {}
-        for key, (request, tries) in list(wanted.items()):
-            if request.gang and not all(one in wanted or one in answers for one in request.gang):
-                if tries:  # its job is gone, and others of it ran
+        for key, (request, tries) in wanted.items():
+            if request.gang and not all(one in wanted for one in request.gang):
+                if tries and not later.intersection(request.gang):  # its job is gone, and others of it ran
                     answers[key] = RefusedStartError("failed", "the job of its gang has ended", where=self.name)
                 else:
                     answers[key] = RefusedStartError("busy", "for the other members", where=self.name)
@@ -175,7 +202,8 @@ class SlurmLauncher:
 
     async def _submit(self, batch: Batch) -> dict[str, Answer]:
         """Writes down what is to be asked for, then asks. A lost answer is found by the name the next time."""
-        text = script(self.pool, batch, self._owner, self._python, self._agent)
+        text = script(self.pool, batch, self._python, self._agent)
+        self._asked.discard(batch.name)  # the same is submitted again when it was not taken
         try:
             await self._note(batch.notes())
             number = await self.client.submit(text)
@@ -192,7 +220,6 @@ class SlurmLauncher:
             lost = RefusedStartError("busy", f"the answer of sbatch was lost ({error.what})", where=self.name)
             return dict.fromkeys(batch.keys, lost)
         notes = batch.notes(number)
-        self._asked.discard(batch.name)
         for note in notes.values():
             job = number if note["number"] is None else f"{number}_{note['number']}"
             self._words[batch.name, note["number"]] = Word("waiting", "PENDING", "", job)
@@ -212,10 +239,13 @@ class SlurmLauncher:
         """Asks the controller for all jobs unless its last answer is new enough.
 
         Raises:
-            RingRiftError: it cannot be asked.
+            RingRiftError: it cannot be asked, or could not a moment ago: each try may take seconds.
         """
         loop = asyncio.get_running_loop()
-        if loop.time() - self._asked_at < max_age:
+        failed = self._asked_at != self._tried_at
+        if loop.time() - self._tried_at < (self.poll_s if failed else max_age):
+            if failed:
+                raise RingRiftError(self.trouble or "the last question had no answer", where=self.name)
             return
         self._tried_at = loop.time()
         try:
@@ -231,6 +261,10 @@ class SlurmLauncher:
         self._words, self._asked_at = words, self._tried_at
         self._asked.update(names, (name for name, _ in words))
 
+    async def _ask_about(self, names: Collection[str]) -> None:
+        """Sees to it that the last answer is later than the submissions of these names."""
+        await self._ask_slurm(max_age=self.poll_s if self._asked.issuperset(names) else 0.0, names=names)
+
     async def observe(self, keys: Collection[str]) -> dict[str, Observation]:
         await self._ready()
         now = asyncio.get_running_loop().time()
@@ -238,9 +272,9 @@ class SlurmLauncher:
         vague = {key: report for key, report in reports.items() if _is_vague(report)}
         self._vague_since = {key: self._vague_since.get(key, now) for key in vague if vague[key]["state"] != "prepared"}
         async with self._turn:
-            if vague and now - self._tried_at >= self._poll_s:
+            if vague and now - self._tried_at >= self.poll_s:
                 try:
-                    await self._ask_slurm(max_age=self._poll_s, names=_names(vague.values()))
+                    await self._ask_slurm(max_age=self.poll_s, names=_names(vague.values()))
                 except RingRiftError:
                     self._asked.clear()  # what is said of these must not be older than the silence
         found = {key: self._judge(key, report) for key, report in reports.items()}
@@ -250,11 +284,19 @@ class SlurmLauncher:
         """What is found in the folders; many are not looked at more often than their number allows."""
         age = REPORT_S * len(keys)
         due = [key for key in sorted(keys) if key not in self._looked or now - self._looked[key][0] >= age]
-        for first in range(0, len(due), CHUNK):
-            told = await self._serving.ask("status", keys=due[first : first + CHUNK])
-            self._looked |= {key: (now, report) for key, report in told["reports"].items()}
-        self._looked = {key: self._looked[key] for key in keys}
+        found = await self._status(due)
+        kept = {key: self._looked[key] for key in keys if key in self._looked and key not in due}
+        self._looked = kept | {key: (now, report) for key, report in found.items()}
         return {key: report for key, (_, report) in self._looked.items()}
+
+    async def _status(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for first in range(0, len(keys), CHUNK):
+            found |= await self._serving.status(keys[first : first + CHUNK])
+        return found
+
+    def why_mute(self, key: str) -> str:
+        return self._serving.why_mute(key) or self.trouble
 
     def _judge(self, key: str, report: Mapping[str, Any]) -> Observation | None:
         note = report.get("engine") or {}
@@ -269,7 +311,9 @@ class SlurmLauncher:
 
     async def cancel(self, key: str, *, by: str, reason: str, grace_s: float = 10.0) -> Observation:
         await self._ready()
-        report = (await self._serving.ask("status", keys=[key]))["reports"][key]
+        report = (await self._status([key])).get(key)
+        if report is None:
+            raise UnreachableError(self.why_mute(key), where=self.name)
         self._looked.pop(key, None)
         word = await self._word_of(report)
         if _is_vague(report) and report["state"] != "prepared":
@@ -293,7 +337,7 @@ class SlurmLauncher:
             return None
         async with self._turn:
             try:
-                await self._ask_slurm(max_age=min(5.0, self._poll_s), names=[str(note["name"])])
+                await self._ask_about({str(note["name"])})
             except RingRiftError as error:
                 self.trouble = error.what
         return self._words.get((str(note["name"]), note.get("number")))
@@ -305,12 +349,19 @@ class SlurmLauncher:
             self._ending = asyncio.create_task(self._end_doomed(), name=f"scancel at {self.name}")
 
     async def _end_doomed(self) -> None:
-        await asyncio.sleep(GATHER_S)
-        doomed, self._doomed = self._doomed, {}
-        try:
-            await self.client.cancel(doomed)
-        except RingRiftError as error:  # what waits will find that it must not run
-            log.warning("%s: %s", self.name, error.line())
+        while self._doomed:  # more may come while Slurm is asked
+            await asyncio.sleep(GATHER_S)
+            doomed, self._doomed = self._doomed, {}
+            try:
+                await self.client.cancel(doomed)
+            except RingRiftError as error:
+                log.warning("%s: %s", self.name, error.line())
+                for name, jobs in doomed.items():
+                    self._doomed.setdefault(name, set()).update(jobs)
+                if self._closing.is_set():  # what waits will find that it must not run
+                    return
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), self.poll_s)
 
     # the rest is the agent's
 
@@ -336,23 +387,27 @@ class SlurmLauncher:
 
         So it is with a step whose keeper was killed (``slurmstepd``): the job would hold its node until its time limit.
         """
-        await asyncio.sleep(self._poll_s)
-        over, self._over = sorted(self._over), set()
-        try:
-            reports = (await self._serving.ask("status", keys=over))["reports"]
-            async with self._turn:
-                await self._ask_slurm(max_age=self._poll_s)
-        except RingRiftError as error:
-            log.warning("%s: %s", self.name, error.line())
-            return
-        for report in reports.values():
-            note = report.get("engine") or {}
-            word = self._words.get((str(note.get("name")), note.get("number")))
-            # Other members of a gang may go on; its job ends with the last one.
-            if word is not None and word.state == "RUNNING" and note.get("shape") != "gang":
-                self._doom(report, word)
+        while self._over:
+            await asyncio.sleep(self.poll_s)
+            over, self._over = sorted(self._over), set()
+            try:
+                reports = await self._status(over)
+                async with self._turn:
+                    await self._ask_slurm(max_age=self.poll_s)
+            except RingRiftError as error:
+                log.warning("%s: %s", self.name, error.line())
+                self._over.update(over)
+                continue
+            self._over.update(key for key in over if key not in reports)
+            for report in reports.values():
+                note = report.get("engine") or {}
+                word = self._words.get((str(note.get("name")), note.get("number")))
+                # Other members of a gang may go on; its job ends with the last one.
+                if word is not None and word.state == "RUNNING" and note.get("shape") != "gang":
+                    self._doom(report, word)
 
     async def close(self) -> None:
+        self._closing.set()
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.gather(self._tidying, return_exceptions=True)

@@ -112,6 +112,7 @@ def submitted(text: str) -> str | None:
     return None
 
 
+_ONE_JOB = ((r"(QOS|Assoc)(Max\w*PerJob|Min)", "over what the account or QOS lets one job have"),)
 _SETTINGS = (  # what an operator has to mend in hosts.yaml, or an administrator in Slurm
     (r"[Ii]nvalid partition", "no such partition"),
     (r"Invalid account|account/partition combination", "no such account, or not for this partition"),
@@ -167,7 +168,7 @@ def complaint(errors: str, code: int | None) -> Complaint:
     said = said[:300] or f"exit code {code}"
     if code == 127 or re.search(r"command not found|No such file or directory.*s(batch|queue)", errors):
         return Complaint(False, f"Slurm's programs are not there: {said}", absent=True)
-    for later, known in ((True, _LATER), (False, _SETTINGS)):
+    for later, known in ((False, _ONE_JOB), (True, _LATER), (False, _SETTINGS)):
         for pattern, meaning in known:
             if re.search(pattern, errors):
                 return Complaint(later, f"{meaning}: {said}")

@@ -54,6 +54,8 @@ class SlurmClient:
     async def _run(self, program: str, *words: str, stdin: bytes = b"") -> str:
         argv = command(self.pool, program, *words)
         done = await self.remote.exec(self.host, argv, stdin=stdin, timeout_s=COMMAND_S)
+        if done.code is None or done.code > 128:  # of a shell, for a signal
+            raise RingRiftError(f"{program} was ended by a signal", where=self.pool.name)
         if done.code != 0:
             raise SlurmError(complaint(_text(done.stderr), done.code), self.pool.name)
         return _text(done.stdout)
@@ -89,9 +91,6 @@ class SlurmClient:
     async def queue(self) -> dict[tuple[str, int | None], Word]:
         """All jobs of ours that the controller remembers, in one question."""
         self.asked += 1
-        return await self._queue()
-
-    async def _queue(self) -> dict[tuple[str, int | None], Word]:
         words = ("--noheader", "--array", "--states=all", f"--user={await self.user()}", f"--format={SQUEUE_FORMAT}")
         return squeue_words(await self._run("squeue", *words), PREFIX)
 
@@ -120,7 +119,7 @@ class SlurmClient:
         The names are looked up here. With ``scancel --name`` beside it, the number of one element that waits would end
         its whole array (22.05).
         """
-        words = await self._queue()
+        words = await self.queue()
         ours = {(name, word.job) for (name, _), word in words.items() if word.stage != "ended"}
         jobs = sorted(job for name, some in doomed.items() for job in some if (name, job) in ours)
         for first in range(0, len(jobs), AT_ONCE):

@@ -30,22 +30,20 @@ class Request:
     Attributes:
         gpus: for each task; None for what the pool gives.
         kind: of job.
-        wall_s: its time limit in seconds, or None for that of the pool.
         gang: keys of the members that run as one job, one on each node; empty for a job by itself.
         port: where the members of a gang meet, on the first one's node.
     """
 
     kind: str = ""
     gpus: int = 0
-    wall_s: float | None = None
     gang: tuple[str, ...] = ()
     port: int = 0
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any], wall_s: float | None = None) -> Request:
+    def from_json(cls, value: Mapping[str, Any]) -> Request:
         """From ``AttemptSpec.engine``."""
         return cls(
-            str(value.get("kind", "")), int(value.get("gpus", 0)), wall_s, tuple(value.get("gang", ())),
+            str(value.get("kind", "")), int(value.get("gpus", 0)), tuple(value.get("gang", ())),
             int(value.get("port", 0)),
         )  # fmt: skip
 
@@ -55,10 +53,12 @@ class Batch:
     """One submission: a job, an array of them, or a gang.
 
     Attributes:
+        owner: names the root that the attempts belong to.
         keys: of the attempts, in the order of the elements or members.
         tries: how often the first of them was submitted, this time included.
     """
 
+    owner: str
     shape: Literal["one", "array", "gang"]
     keys: tuple[str, ...]
     request: Request = field(default_factory=Request)
@@ -66,13 +66,17 @@ class Batch:
 
     @property
     def name(self) -> str:
-        """The job's name, by which it is found again; the same only for the same submission."""
+        """The job's name, by which it is found again; the same only for the same submission.
+
+        Every root has an attempt ``s1.1``, and several may use one login.
+        """
         if len(self.keys) == 1:
             more = ""
         else:
             more = f"+{len(self.keys) - 1}.{hashlib.sha256(' '.join(self.keys).encode()).hexdigest()[:8]}"
         again = f"_t{self.tries}" if self.tries > 1 else ""
-        return f"{PREFIX}{self.keys[0]}{more}{again}"
+        root = hashlib.sha256(self.owner.encode()).hexdigest()[:8]
+        return f"{PREFIX}{root}-{self.keys[0]}{more}{again}"
 
     def out(self, number: int) -> str:
         """The file, in the agent's folder ``engine``, that has what Slurm says about an element."""
@@ -89,7 +93,7 @@ class Batch:
         }  # fmt: skip
 
 
-def batches(wanted: Mapping[str, tuple[Request, int]]) -> list[Batch]:
+def batches(wanted: Mapping[str, tuple[Request, int]], owner: str) -> list[Batch]:
     """Attempts by what they ask for: a gang as one job, those that ask the same as arrays.
 
     Args:
@@ -101,17 +105,17 @@ def batches(wanted: Mapping[str, tuple[Request, int]]) -> list[Batch]:
         if request.gang:
             if key == request.gang[0]:
                 most = max(wanted[one][1] for one in request.gang)
-                found.append(Batch("gang", request.gang, request, most + 1))
+                found.append(Batch(owner, "gang", request.gang, request, most + 1))
         else:
             alike.setdefault((request, tries), []).append(key)
     for (request, tries), keys in alike.items():
         for first in range(0, len(keys), MAX_ARRAY):
             some = tuple(keys[first : first + MAX_ARRAY])
-            found.append(Batch("array" if len(some) > 1 else "one", some, request, tries + 1))
+            found.append(Batch(owner, "array" if len(some) > 1 else "one", some, request, tries + 1))
     return found
 
 
-def script(pool: Pool, batch: Batch, owner: str, python: str, agent: str) -> str:
+def script(pool: Pool, batch: Batch, python: str, agent: str) -> str:
     """The text of a batch script.
 
     Args:
@@ -137,26 +141,22 @@ def script(pool: Pool, batch: Batch, owner: str, python: str, agent: str) -> str
         body = f'{select}exec srun --nodes=1 --ntasks=1{cpus} {run} "$key"'
     else:
         body = f"exec srun --nodes=1 --ntasks=1{cpus} {run} {batch.keys[0]}"
-    lines = [f"#SBATCH {flag}={_option(value)}" for flag, value in _options(pool, batch, owner)]
+    lines = [f"#SBATCH {flag}={_option(value)}" for flag, value in _options(pool, batch)]
     return "\n".join(["#!/bin/sh", *lines, "#SBATCH --no-requeue", "#SBATCH --open-mode=append", "", body, ""])
 
 
-def _options(pool: Pool, batch: Batch, owner: str) -> list[tuple[str, str]]:
-    given = dict(pool.options)
-    if batch.request.wall_s is not None:
-        # What is beyond the job's own limit is for its end to be written down.
-        given["--time"] = str(int(batch.request.wall_s // 60) + 2)
+def _options(pool: Pool, batch: Batch) -> list[tuple[str, str]]:
     gres = pool.gres_of(batch.request.gpus)
     where = "%a" if batch.shape == "array" else ""
     name = f"{batch.name}.{where}.out" if where else f"{batch.name}.out"
-    comment = f"ringrift:{owner}:{batch.keys[0]}:{len(batch.keys)}"
+    comment = f"ringrift:{batch.owner}:{batch.keys[0]}:{len(batch.keys)}"
     return [
         ("--job-name", batch.name),
         ("--comment", comment),
         *([("--array", f"0-{len(batch.keys) - 1}")] if batch.shape == "array" else []),
         *([("--nodes", str(len(batch.keys))), ("--ntasks-per-node", "1")] if batch.shape == "gang" else
           [("--nodes", "1"), ("--ntasks", "1")]),
-        *given.items(),
+        *pool.options,
         *([("--gres", gres)] if gres else []),
         ("--chdir", pool.shared_root),
         ("--output", f"{pool.agent}/engine/{name}"),

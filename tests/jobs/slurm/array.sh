@@ -1,5 +1,5 @@
 #!/bin/sh
-#SBATCH --job-name=ringrift-01A.1+2.da8e872d_t2
+#SBATCH --job-name=ringrift-4c102969-01A.1+2.da8e872d_t2
 #SBATCH --comment=ringrift:owner:01A.1:3
 #SBATCH --array=0-2
 #SBATCH --nodes=1
@@ -12,7 +12,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=64G
 #SBATCH --chdir=/nfs/ringrift
-#SBATCH --output=/nfs/ringrift/agent/engine/ringrift-01A.1+2.da8e872d_t2.%a.out
+#SBATCH --output=/nfs/ringrift/agent/engine/ringrift-4c102969-01A.1+2.da8e872d_t2.%a.out
 #SBATCH --no-requeue
 #SBATCH --open-mode=append
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-#SBATCH --job-name=ringrift-01A.1+1.ccc5988b
+#SBATCH --job-name=ringrift-4c102969-01A.1+1.ccc5988b
 #SBATCH --comment=ringrift:owner:01A.1:2
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -12,7 +12,7 @@
 #SBATCH --mem=64G
 #SBATCH --gres=gpu:a100:2
 #SBATCH --chdir=/nfs/ringrift
-#SBATCH --output=/nfs/ringrift/agent/engine/ringrift-01A.1+1.ccc5988b.out
+#SBATCH --output=/nfs/ringrift/agent/engine/ringrift-4c102969-01A.1+1.ccc5988b.out
 #SBATCH --no-requeue
 #SBATCH --open-mode=append
 

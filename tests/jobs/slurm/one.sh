@@ -1,5 +1,5 @@
 #!/bin/sh
-#SBATCH --job-name=ringrift-01JOB.1
+#SBATCH --job-name=ringrift-4c102969-01JOB.1
 #SBATCH --comment=ringrift:owner:01JOB.1:1
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
@@ -12,7 +12,7 @@
 #SBATCH --mem=64G
 #SBATCH --gres=gpu:a100:1
 #SBATCH --chdir=/nfs/ringrift
-#SBATCH --output=/nfs/ringrift/agent/engine/ringrift-01JOB.1.out
+#SBATCH --output=/nfs/ringrift/agent/engine/ringrift-4c102969-01JOB.1.out
 #SBATCH --no-requeue
 #SBATCH --open-mode=append
 
