@@ -163,12 +163,19 @@ async def test_a_server_that_says_nothing_is_given_up(paths: Paths) -> None:
 
 @pytest.mark.parametrize("how", ["kill", "freeze"])
 async def test_a_link_that_breaks_under_a_command_is_never_taken_for_its_end(
-    make_sshd: Make, pool: SshPool, how: str
+    make_sshd: Make, pool: SshPool, how: str, tmp_path: Path
 ) -> None:
     server = make_sshd()
     host = await enrolled(pool, server)
-    running = asyncio.create_task(pool.exec(host, ["sh", "-c", "echo up; sleep 30"], timeout_s=60))
-    await asyncio.sleep(0.3)
+    mark = tmp_path / "up"
+    os.mkfifo(mark)
+    end, runs = os.open(mark, os.O_RDWR | os.O_NONBLOCK), asyncio.Event()
+    asyncio.get_running_loop().add_reader(end, runs.set)
+    running = asyncio.create_task(pool.exec(host, ["sh", "-c", 'echo up >"$0"; sleep 30', str(mark)], timeout_s=60))
+    async with asyncio.timeout(60):
+        await runs.wait()
+    asyncio.get_running_loop().remove_reader(end)
+    os.close(end)
     server.cut() if how == "kill" else server.freeze()
     with pytest.raises(LinkLost) as lost:
         await running
