@@ -1,4 +1,4 @@
-"""What hosts hold, against what their receipts say."""
+"""What hosts hold, against what they should: by their receipts, or by a newer transfer that failed there."""
 
 from __future__ import annotations
 

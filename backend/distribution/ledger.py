@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from backend.distribution.budgets import from_json
-from backend.distribution.reasons import Failure, Reason
+from backend.distribution.reasons import Course, Failure, Reason
 from backend.distribution.states import ENDED, LIVE, SETTLED, Delivery, State, summary
 from backend.distribution.transports.base import Budget, Observation
 from backend.errors import NotFoundError
@@ -211,12 +211,25 @@ async def save(
                 "why = '', transfer = ?4, published_at = ?5, audited_at = ?5",
                 (after.host, transfer.name, transfer.sha256, transfer.id, now),
             )
+        failure = after.failure if after.state is State.FAILED else None
+        if failure is not None and failure.reason.course is not Course.HALT:  # a file that is bad should lie nowhere
+            await _lacks(db, transfer, after.host, failure.line(), now)
         if fell is not None:
             text = {"title": f"{before.transport} -> {after.transport}", "host": after.host}
             if after.failure is not None:
                 text["why"] = after.failure.line()
             await add_event(db, "DELIVERY_FELL_BACK", transfer.id, text)
         await _sum_up(db, transfer, now)
+
+
+async def _lacks(db: Transaction, transfer: Transfer, host: str, why: str, now: float) -> None:
+    """A host that did not get the newest file of a name should have it all the same: what it holds now has drifted."""
+    await db.run(
+        "INSERT INTO holdings (host, name, sha256, held, why, transfer, published_at) VALUES (?1, ?2, ?3, '', ?4, ?5, "
+        "?6) ON CONFLICT (host, name) DO UPDATE SET sha256 = ?3, held = coalesce(held, ''), why = ?4, transfer = ?5 "
+        "WHERE coalesce((SELECT number FROM transfers WHERE id = holdings.transfer), 0) <= ?7",
+        (host, transfer.name, transfer.sha256, f"{transfer.id}: {why}", transfer.id, now, transfer.number),
+    )
 
 
 async def _sum_up(db: Transaction, transfer: Transfer, now: float) -> None:
@@ -309,6 +322,7 @@ async def record_audit(store: StateStore, host: str, names: Mapping[str, Mapping
         for row in await db.all("SELECT name FROM holdings WHERE host = ?", (host,)):
             told = names.get(row["name"], {"held": "", "why": "the host knows nothing of it"})
             await db.run(
-                "UPDATE holdings SET held = ?, why = ?, audited_at = ? WHERE host = ? AND name = ?",
+                "UPDATE holdings SET held = ?1, why = iif(?2 = '' AND sha256 <> ?1, why, ?2), audited_at = ?3 "
+                "WHERE host = ?4 AND name = ?5",  # why a newer file did not come there, the host does not know
                 (told["held"], told["why"], now, host, row["name"]),
             )

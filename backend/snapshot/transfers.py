@@ -93,7 +93,7 @@ class HoldingRow:
 
     host: str
     name: str
-    sha256: str  # what the last receipt says
+    sha256: str  # of the last receipt, or of a newer file that did not come there
     held: str | None  # what lay there at the last look; empty for nothing, None before the first
     why: str
     transfer: str
