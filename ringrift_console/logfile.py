@@ -6,6 +6,7 @@ of any length costs a few kilobytes at most.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -90,6 +91,16 @@ class LogFile:
     @property
     def at_end(self) -> bool:
         return self.end >= self.size
+
+    @property
+    def full(self) -> bool:
+        """Whether one more chunk pushes the far end of the window out."""
+        return self._held + CHUNK > WINDOW_BYTES
+
+    def look(self) -> None:
+        """Notes how large the file is now, without reading it."""
+        with contextlib.suppress(OSError):  # the next read tells
+            self.size = self.path.stat().st_size
 
     def fetch(self, kind: Literal["tail", "more", "before"]) -> Read:
         """Reads the end of the file, what follows the window, or what stands before it; at most one chunk.

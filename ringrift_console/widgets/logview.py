@@ -16,7 +16,7 @@ from textual import events
 from textual.geometry import Region
 from textual.message import Message
 
-from ringrift_console.logfile import LogFile, LogLine
+from ringrift_console.logfile import CHUNK, LogFile, LogLine
 from ringrift_console.widgets.line import LineWidget, Span
 
 _BAD = re.compile(r"\b(ERROR|CRITICAL|FATAL|Traceback|[A-Z]\w*Error\b|Killed|FAILED)")
@@ -69,9 +69,14 @@ class LogView(LineWidget, can_focus=True):
             self.run_worker(partial(self._load, "tail"), group="log", exclusive=True)
 
     async def tick(self) -> None:
-        """Takes in what was written since the last look."""
-        if self.file is not None and not self._busy and self.screen.is_current:
+        """Takes in what was written since the last look, unless that would push out what is being read."""
+        file = self.file
+        if file is None or self._busy or not self.screen.is_current:
+            return
+        if self.follow or not file.full or len(file.lines) - self.top <= 2 * self.size.height:
             await self._load("more")
+        else:
+            await asyncio.to_thread(file.look)
 
     async def _load(self, kind: Literal["tail", "more", "before"]) -> int:
         """One bounded read off the loop; returns lines added in front."""
@@ -234,17 +239,34 @@ class LogView(LineWidget, can_focus=True):
             i = len(lines) - 1 if direction < 0 else 0
         else:
             i = bisect.bisect_left(lines, self.found, key=lambda line: line.offset) + direction
+        way = "down" if direction > 0 else "up"
+        self.note = f"no match within {_SEARCH_CHUNKS * CHUNK >> 20} MB further {way}"
         for _ in range(_SEARCH_CHUNKS):
             while 0 <= i < len(file.lines):
                 if pattern.search(file.lines[i].text):
+                    self.note = ""
                     self._show_match(i)
                     return
                 i += direction
-            if direction > 0 or not (added := await self._load("before")):
+            at = await self._read_on(file, direction)
+            if at is None:
+                self.note = f"no match further {way}"
                 break
-            i = added - 1
-        self.note = "no match further down" if direction > 0 else "no match further up"
+            i = at
         self.refresh_rows()
+
+    async def _read_on(self, file: LogFile, direction: int) -> int | None:
+        """Brings the next chunk into the window for a search; the index of its first line to look at, or None."""
+        if direction < 0:
+            added = await self._load("before")
+            return added - 1 if added else None
+        if file.at_end or not file.lines:
+            return None
+        last, end = file.lines[-1].offset, file.end
+        await self._load("more")
+        if file.end == end:
+            return None
+        return bisect.bisect_left(file.lines, last, key=lambda line: line.offset)  # it may have been half a line
 
     def _show_match(self, i: int) -> None:
         assert self.file is not None

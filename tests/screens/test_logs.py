@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -223,6 +224,36 @@ async def test_search_goes_up_down_and_ends(with_log: Callable[..., Any], text_o
         await pilot.press("escape")
         await pilot.pause(0.1)
         assert len(app.screen_stack) == 1
+
+    await with_log(check)
+
+
+async def test_the_start_of_a_long_log_stays_in_view_and_a_search_goes_on_below(
+    with_log: Callable[..., Any], log_file: Path, text_of: Any
+) -> None:
+    """The window holds 4 MB; nobody scrolls."""
+
+    async def check(app: Any, pilot: Any, view: Any) -> None:
+        with log_file.open("a") as stream:
+            stream.writelines(f"filler {n:>100}\n" for n in range(90_000))
+            stream.write("the needle\n")
+        await settle(pilot)
+        await pilot.press("g")
+        await settle(pilot)
+        assert text_of(app)[2].strip() == "line 0" and view.file.start == 0
+        for _ in range(6):
+            await view.tick()
+        assert text_of(app)[2].strip() == "line 0" and view.file.start == 0 and not view.file.at_end
+        with log_file.open("a") as stream:
+            stream.write("one more\n")
+        await view.tick()
+        assert view.file.size == os.path.getsize(log_file)  # noqa: ASYNC240
+        view.pattern = re.compile("needle")
+        await view.next_match(1)
+        await pilot.pause()
+        assert "the needle" in "\n".join(text_of(app)[2:-2]) and view.note == ""
+        await view.next_match(1)
+        assert view.note == "no match further down"
 
     await with_log(check)
 
