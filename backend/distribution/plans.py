@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from backend.distribution import ledger
 from backend.distribution.ledger import Transfer, Wanted
 from backend.distribution.manifest import kind_of
-from backend.distribution.states import LIVE, SETTLED, State
+from backend.distribution.states import LIVE, State
 from backend.errors import NotFoundError, RefusedError, ResourceError, UnverifiedError, UsageError
 from backend.fleet.hosts import Host, Hosts, load_hosts
 from backend.fleet.pools import pool_of
@@ -409,8 +409,3 @@ async def apply_verify(paths: Paths, plan: Plan, store: StateStore) -> dict[str,
         what = f"{len(wrong)} hosts hold something else, {len(silent)} did not answer"
         raise UnverifiedError(what, where=" ".join([*wrong, *silent][:8]), hint="ringrift fleet drift")
     return {"transfer": transfer.id, "verified": len(found)}
-
-
-def is_settled(transfer: Transfer) -> bool:
-    """Whether every host has the file, or will not get it."""
-    return all(row.delivery.state in SETTLED for row in transfer.rows)

@@ -26,7 +26,7 @@ from backend.distribution.limiter import Limiter
 from backend.distribution.manifest import make_payload
 from backend.distribution.reasons import Course, Failure, Reason
 from backend.distribution.reconcile import Facts, HostFacts
-from backend.distribution.states import LIVE, SETTLED, WORKING, State, step
+from backend.distribution.states import LIVE, WORKING, State, step
 from backend.distribution.transports.base import (
     RENEW_S,
     Budget,
@@ -110,7 +110,6 @@ class Runner:
         self._hosts = Hosts((), "")
         self._facts: dict[str, dict[str, Any]] = {}
         self._many: frozenset[str] = frozenset()
-        self._version: int | None = None
 
     async def run(self) -> None:
         """Works until it is cancelled; then engines are left to end by themselves or to be taken up."""
@@ -533,11 +532,6 @@ def _loads(transfers: list[Transfer]) -> dict[str, int]:
             if row.delivery.state in WORKING:
                 found[row.host] = found.get(row.host, 0) + 1
     return found
-
-
-def settled(transfer: Transfer) -> bool:
-    """Whether every host has the file, or will not get it."""
-    return all(row.delivery.state in SETTLED for row in transfer.rows)
 
 
 def live(transfer: Transfer) -> int:

@@ -19,7 +19,6 @@ from backend.distribution import reconcile
 from backend.distribution.plans import apply_retry, plan_distribute, plan_retry
 from backend.distribution.rows import transfer_rows
 from backend.distribution.torrent import watchdog
-from backend.distribution.transports import rsync
 from backend.paths import Paths
 from tests.distribution.conftest import some_bytes
 from tests.distribution.field import PATIENCE_S, TRANSPORTS, begin_with, field
@@ -156,8 +155,8 @@ async def test_what_writes_there_stands_still(
 ) -> None:
     """The host gets the file by another try or another way, nobody waits for it, and what stood still is ended."""
     begin_with(transport, monkeypatch)
-    for module, name in ((reconcile, "STALL_S"), (watchdog, "STALL_S"), (rsync, "SILENCE_S")):
-        monkeypatch.setattr(module, name, 8)
+    for module in (reconcile, watchdog):
+        monkeypatch.setattr(module, "STALL_S", 8)
     async with field(tmp_path, paths, monkeypatch, 3, cap="8mbit") as site:
         name = await site.submit(site.file(4_000_000))
         await site.under_way(name, 400_000, 1)

@@ -118,10 +118,10 @@ async def test_a_host_that_dies_in_the_middle_gets_it_when_it_is_back_and_the_ot
 ) -> None:
     cluster = await make_cluster(2)
     describe(cluster)
-    payload = cluster.file(64 << 20)
+    payload = cluster.file(16 << 20)
     async with await StateStore.open(paths) as store:
         runner = runner_of(cluster, store)
-        name = await submit(cluster, store, payload.path, transport="stream")
+        name = await submit(cluster, store, payload.path, transport="stream", limit=64)  # some seconds
         await until(runner, store, name, lambda row: any(host.have > 0 and host.host == "n1" for host in row.hosts))
         cluster.servers["n1"].stop()
         row = await until(runner, store, name, lambda row: row.hosts[1].live and row.hosts[0].state == "blocked")
@@ -209,10 +209,10 @@ async def test_the_same_bytes_under_two_names_are_sent_to_a_host_once(make_clust
 async def test_pause_resume_and_cancel(make_cluster: MakeCluster, paths: Paths) -> None:
     cluster = await make_cluster(1)
     describe(cluster)
-    payload = cluster.file(96 << 20)
+    payload = cluster.file(16 << 20)
     async with await StateStore.open(paths) as store:
         runner = runner_of(cluster, store)
-        name = await submit(cluster, store, payload.path, transport="stream")
+        name = await submit(cluster, store, payload.path, transport="stream", limit=32)  # some seconds
         await until(runner, store, name, lambda row: row.hosts[0].have > 0)
         await ledger.set_paused(store, name, "for a look")
         await until(runner, store, name, lambda row: row.hosts[0].state == State.QUEUED)
@@ -229,13 +229,13 @@ async def test_pause_resume_and_cancel(make_cluster: MakeCluster, paths: Paths) 
 async def test_another_supervisor_goes_on_where_one_was_killed(make_cluster: MakeCluster, paths: Paths) -> None:
     cluster = await make_cluster(1)
     describe(cluster)
-    payload = cluster.file(64 << 20)
-    plan = await plans.plan_distribute(paths, what=str(payload.path))
+    payload = cluster.file(16 << 20)
+    plan = await plans.plan_distribute(paths, what=str(payload.path), limit=32)  # some seconds
     argv = [sys.executable, "-m", "ringrift_console.cli", "supervise", "--root", str(paths.root)]
     async with await StateStore.open(paths) as store:
         await store.submit(plan)
         first = await asyncio.create_subprocess_exec(*argv, stderr=asyncio.subprocess.DEVNULL)
-        row = await _watch(store, lambda row: row.hosts[0].have > 0)
+        row = await _watch(store, lambda row: 0 < row.hosts[0].have < row.size)
         first.send_signal(signal.SIGKILL)
         await first.wait()
         assert not row.ended_at

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -34,9 +35,11 @@ from backend.distribution.transports.base import (
     Peer,
     Target,
 )
-from backend.errors import RingRiftError
+from backend.errors import RingRiftError, UnverifiedError
 from backend.fleet.hosts import Host
 from backend.fleet.transfers import python_of
+
+log = logging.getLogger("ringrift.supervisor")
 
 HEAD = "head"
 LOOPBACK = "127.0.0.1"
@@ -170,9 +173,10 @@ class Swarm:
 
     async def close(self) -> None:
         self._closed = True
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        tasks = [task for task in (self._task, self._restarting) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._leave(list(self._places))
         if self._seeder:
             await self._seeder.stop()
@@ -257,15 +261,17 @@ class Swarm:
                     beat = now
                     for channel in self._channels():
                         channel.send("beat")
-        except (RingRiftError, OSError) as error:
-            reason = Reason.SOURCE_CHANGED if not isinstance(error, OSError) else Reason.ENGINE
-            self._fail_all(Failure(reason, error.what if isinstance(error, RingRiftError) else str(error)))
+        except RingRiftError as error:
+            self._fail_all(Failure(Reason.SOURCE_CHANGED, error.what))
+        except Exception as error:  # libtorrent raises RuntimeError; nobody would hear of a task that ended
+            log.exception("the swarm of %s", self.payload.path.name)
+            self._fail_all(Failure(Reason.ENGINE, str(error)))
 
     async def _begin(self) -> None:
         pem = self._authority.pem if self._authority else None
         about = await asyncio.to_thread(self.payload.path.stat)
         if about.st_size != self.payload.size:
-            self._fail_all(Failure(Reason.SOURCE_CHANGED, f"{self.payload.path.name} has another size now"))
+            raise UnverifiedError(f"{self.payload.path.name} has another size now")
         self._torrent = await make_torrent(self.payload.path, self.payload.sha256, authority=pem)
         self._seats = count_seats(self._members())
         self._pace = Pace(self.payload.size // max(1, self._seats))
