@@ -209,7 +209,7 @@ class EloScreen(EloReading):
             text = told(data.view, chosen, other, meeting, parse_config(self.config).players)
             return [((" " + row, "text"),) for row in look.glyphs.wrap(text, width)]
         return [
-            legend(data, self.config, chosen, self.champion, look, width),
+            *legend(data, self.config, chosen, self.champion, look, width),
             at_point(data.view.points[self._at(data)], chosen),
             against_champion(data.view, chosen, self.champion),
         ]

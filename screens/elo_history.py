@@ -52,13 +52,13 @@ def chart(
     lines = levels(numbers)
     y = _range([own, best], dots, lines, near=near)
     lettered = [(mark, "R" if mark.rollback else "P", "bad" if mark.rollback else "good") for mark in data.marks]
-    changed = [b.games for a, b in zip(view.points, view.points[1:], strict=False) if a.current != b.current]
+    changed = _changed(view)
     return draw(
         *size,
         look.glyphs,
         curves=[one for one in (best, own) if one is not None],
         dots=[
-            Dots(*dots, "dim", "." if look.glyphs.ascii else "·"),
+            Dots(*dots, "dim", _dot(look)),
             *(Dots([mark.games], [y[1]], role, letter) for mark, letter, role in lettered),
             *(Dots([float(games)], [y[1]], "warn", "S") for games in changed),
         ],
@@ -121,25 +121,37 @@ def _names(x: tuple[float, float], width: int) -> list[tuple[float, str]]:
 
 def legend(
     data: EloData, config: str, chosen: Entrant | None, champion: Entrant | None, look: Look, width: int
-) -> Line:
-    """What the lines and letters of the chart mean; shorter where there is no room."""
+) -> list[Line]:
+    """What the lines and letters of the chart mean, in one line where there is room, else in two."""
     numbers, line = limits_of(config), look.glyphs.line
-    full = width >= 112
-    spans: list[Span] = [(" ", "text")]
+    who: list[Span] = [(" ", "text")]
     if chosen:
-        spans += [(f"{line}{line} ", "info"), (f"{chosen.name[:20]}  ", "text")]
+        who += [(f"{line}{line} ", "info"), (f"{chosen.name[:20]}  ", "text")]
     if champion and champion is not chosen:
-        spans += [(f"{line}{line} ", "good"), (f"{champion.name[:20]}{' champion' if full else ''}  ", "text")]
-    spans += [("·", "dim"), (" each model  ", "dim")]
-    spans += [
+        who += [(f"{line}{line} ", "good"), (f"{champion.name[:20]} champion  ", "text")]
+    who += [(_dot(look), "dim"), (" each model  ", "dim")]
+    what: list[Span] = [
         (f"{numbers.production_elo:.0f} production  ", "good"), (f"{numbers.anchor_elo:.0f} Heuristic  ", "dim"),
         (f"{numbers.reject_elo:.0f} reject  ", "bad"),
     ]  # fmt: skip
     if data.marks:
-        spans += [("P", "good"), ("romoted  " if full else " ", "dim")]
+        what += [("P", "good"), (" promoted  ", "dim")]
     if any(mark.rollback for mark in data.marks):
-        spans += [("R", "bad"), ("olled back" if full else "", "dim")]
-    return tuple(spans)
+        what += [("R", "bad"), (" rolled back  ", "dim")]
+    if _changed(data.view):
+        what += [("S", "warn"), (" rated anew", "dim")]
+    if sum(len(text) for text, _ in (*who, *what)) <= width:
+        return [(*who, *what)]
+    return [tuple(who), ((" ", "text"), *what)]
+
+
+def _dot(look: Look) -> str:
+    return "." if look.glyphs.ascii else "·"
+
+
+def _changed(view: RatingView) -> list[int]:
+    """Games at which the rating spec has changed."""
+    return [b.games for a, b in zip(view.points, view.points[1:], strict=False) if a.current != b.current]
 
 
 def grid(size: tuple[int, int]) -> tuple[int, int]:

@@ -81,7 +81,7 @@ class HostsScreen(HostActions, ListScreen[HostRow]):
             Column("MEM", _percent(_memory), 4, align="right", sort=_memory),
             Column("DISK FREE", _disk, 9, align="right", sort=lambda host: _newest(host).disk_free),
             Column("LOAD", _load, 5, align="right", sort=lambda host: _nodes(host).load),
-            Column("JOBS", lambda host: f"{host.jobs}/{host.slots}", 5, align="right", sort=lambda host: host.jobs),
+            Column("JOBS", lambda host: f"{host.jobs}/{host.slots}", 7, align="right", sort=lambda host: host.jobs),
             Column("AGE", self._age, 4, align="right", sort=lambda host: host.seen_at),
         ]  # fmt: skip
 

@@ -118,7 +118,7 @@ class PickerDialog(Dialog):
 
 _PLACES = {
     "pulse": "on Pulse", "hosts": "on Hosts", "jobs": "on Jobs", "models": "on Models", "elo": "on Elo",
-    "log": "in a log", "list": "on tables",
+    "transfers": "on Transfers", "policies": "on Policies", "log": "in a log", "list": "on tables",
 }  # fmt: skip
 
 

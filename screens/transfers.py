@@ -226,7 +226,7 @@ def transfer_columns(look: Look, when: Callable[[TransferRow], Span]) -> list[Co
         Column("ID", lambda row: row.id, 4, find=lambda row: row.id, sort=lambda row: row.created_at),
         Column("FILE", _file, 12, flex=2, cut="start", find=lambda row: f"{row.name} {row.title}", sort=_file),
         Column("STATE", lambda row: cells.transfer_state(look, row), 12, find=cells.state_of, sort=cells.state_of),
-        Column("LIVE", cells.live_text, 5, align="right", sort=lambda row: row.live),
+        Column("LIVE", cells.live_text, 7, align="right", sort=lambda row: row.live),
         Column("DONE", lambda row: cells.percent(_part(row)), 4, align="right", sort=_part),
         Column("RATE", lambda row: cells.rate_text(sum(host.rate for host in row.hosts)), 9, align="right"),
         Column("LEFT", lambda row: duration(cells.left(row)), 5, align="right", sort=cells.left),
