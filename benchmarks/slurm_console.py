@@ -4,9 +4,9 @@
 
 Raises a Slurm on this machine (as root; Debian's slurmctld, slurmd, slurm-client, munge) whose nodes take nothing,
 submits a pipeline with so many shards of self-play through the real supervisor, and opens real consoles in
-pseudo-terminals: one on this root, and one on an empty root beside it in the same run. Prints the controller's own count
-of what it was asked (``sdiag``), and per console what it costs of a core, what it writes, and how long keys take to be
-drawn.
+pseudo-terminals: one on this root, and one on an empty root beside it in the same run. Prints the controller's own
+count of what it was asked (``sdiag``), and per console what it costs of a core, what it writes, and how long keys take
+to be drawn.
 """
 
 from __future__ import annotations
