@@ -110,6 +110,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.marked: str | None = None  # the model that others are compared with, by SHA-256
         self.trouble = ""
         self.lag_ms = 0.0
+        self._resumed = False
         self.painter = Painter()
         self._read_at = monotonic()
         self._tables: dict[str, dict[str, Action]] = {}
@@ -140,8 +141,12 @@ class ConsoleApp(App[int], inherit_bindings=False):
         if not self.is_headless:
             for number in (signal.SIGHUP, signal.SIGTERM):
                 self._event_loop.add_signal_handler(number, self._end, 128 + number)
+        self.app_resume_signal.subscribe(self, self._note_resumed)
         # The first frame goes out before anything is read or imported for reading.
         self.call_after_refresh(self._start_pump)
+
+    def _note_resumed(self, app: App[Any]) -> None:
+        self._resumed = True
 
     def _start_pump(self) -> None:
         self._pump = self.run_worker(self._pump_snapshots(), group="pump")  # an error of ours ends the console, told
@@ -194,6 +199,8 @@ class ConsoleApp(App[int], inherit_bindings=False):
             await asyncio.sleep(self.period)
             late = (time.monotonic() - before - self.period) * 1000
             self.lag_ms = max(late, self.lag_ms * 0.9)  # the worst of late, fading within seconds
+            if self._resumed:  # a shell, or ctrl+z, was in front: nothing was late
+                self.lag_ms, self._resumed = 0.0, False
 
     async def look_again(self) -> None:
         """Reads the state once and shows it."""

@@ -149,7 +149,7 @@ def _name(action: Action) -> str:
 
 
 def object_entries(app: ConsoleApp) -> list[Entry]:
-    """Every config, host, job and model."""
+    """Every config, host, job, model and transfer."""
     snapshot = app.snapshot
     configs = [Entry("", "config", row.config, screen="pulse", subject=row.config) for row in snapshot.configs]
     hosts = [
@@ -164,7 +164,11 @@ def object_entries(app: ConsoleApp) -> list[Entry]:
         Entry("", "model", f"{model.label} {model.stage} {model.sha256[:8]}", screen="models", subject=model.sha256)
         for model in snapshot.models
     ]
-    return configs + hosts + jobs + models
+    transfers = [
+        Entry("", "transfer", f"{row.id} {row.name} {row.state}", screen="transfers", subject=row.id)
+        for row in snapshot.transfers
+    ]
+    return configs + hosts + jobs + models + transfers
 
 
 async def help_dialog(app: ConsoleApp) -> None:
