@@ -122,7 +122,7 @@ def _names(x: tuple[float, float], width: int) -> list[tuple[float, str]]:
 def legend(
     data: EloData, config: str, chosen: Entrant | None, champion: Entrant | None, look: Look, width: int
 ) -> list[Line]:
-    """What the lines and letters of the chart mean, in one line where there is room, else in two."""
+    """What the lines and letters of the chart mean, in one line where there is room, else in two or three."""
     numbers, line = limits_of(config), look.glyphs.line
     who: list[Span] = [(" ", "text")]
     if chosen:
@@ -134,15 +134,20 @@ def legend(
         (f"{numbers.production_elo:.0f} production  ", "good"), (f"{numbers.anchor_elo:.0f} Heuristic  ", "dim"),
         (f"{numbers.reject_elo:.0f} reject  ", "bad"),
     ]  # fmt: skip
+    letters: list[Span] = []
     if data.marks:
-        what += [("P", "good"), (" promoted  ", "dim")]
+        letters += [("P", "good"), (" promoted  ", "dim")]
     if any(mark.rollback for mark in data.marks):
-        what += [("R", "bad"), (" rolled back  ", "dim")]
+        letters += [("R", "bad"), (" rolled back  ", "dim")]
     if _changed(data.view):
-        what += [("S", "warn"), (" rated anew", "dim")]
-    if sum(len(text) for text, _ in (*who, *what)) <= width:
-        return [(*who, *what)]
-    return [tuple(who), ((" ", "text"), *what)]
+        letters += [("S", "warn"), (" rated anew", "dim")]
+    lines: list[list[Span]] = [who]
+    for part in (what, letters):
+        if sum(len(text) for text, _ in (*lines[-1], *part)) <= width:
+            lines[-1] += part
+        else:
+            lines.append([(" ", "text"), *part])
+    return [tuple(line) for line in lines]
 
 
 def _dot(look: Look) -> str:

@@ -231,8 +231,8 @@ def transfer_columns(look: Look, when: Callable[[TransferRow], Span]) -> list[Co
         Column("RATE", lambda row: cells.rate_text(sum(host.rate for host in row.hosts)), 9, align="right"),
         Column("LEFT", lambda row: duration(cells.left(row)), 5, align="right", sort=cells.left),
         Column("VIA", lambda row: (cells.routes_text(row) or UNKNOWN, "dim"), 8, flex=1, find=cells.routes_text),
-        Column("COPIES", lambda row: f"{row.copies:.2f}", 6, from_width=88, align="right", sort=lambda row: row.copies),
-        Column("FOR", when, 6, align="right", from_width=88),
+        Column("COPIES", lambda row: f"{row.copies:.2f}", 6, from_width=92, align="right", sort=lambda row: row.copies),
+        Column("FOR", when, 6, align="right", from_width=92),
         Column("SIZE", lambda row: size_text(row.size), 8, from_width=110, align="right", sort=lambda row: row.size),
     ]
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from backend.configs import parse_config
 from backend.crash import crash_point
 from backend.errors import Exit, RingRiftError
 from backend.jobs.pipelines import add_job
@@ -108,6 +109,7 @@ class Monitor:
                 found.append(
                     Champion(
                         pointer.config,
+                        parse_config(pointer.config).players,
                         pointer.sha256,
                         row_of(db, pointer.label).path,
                         watch.at if watch is not None and ours else None,

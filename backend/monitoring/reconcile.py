@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from backend.configs import parse_config
-
 LOOK_S = 3600.0
 """Seconds between two looks at a production model when nothing happens."""
 AGAIN_S = 600.0
@@ -28,6 +26,7 @@ class Champion:
     """
 
     config: str
+    players: int
     sha256: str
     save: str
     looked_at: float | None
@@ -121,16 +120,16 @@ def decide(facts: Facts, prefixes: Mapping[str, str]) -> tuple[Action, ...]:
     if due and facts.looking is None:
         actions.append(Look(min(due, key=lambda one: (one.looked_at or 0.0, one.config)).config))
     actions += [
-        Play(one.config, one.sha256, one.save, round_games(one.config, facts.games_per_day))
+        Play(one.config, one.sha256, one.save, round_games(one.players, facts.games_per_day))
         for one in facts.champions
         if one not in due and one.config != facts.looking and _may_play(one, facts)
     ]
     return tuple(actions)
 
 
-def round_games(config: str, games_per_day: int) -> int:
-    """Games of one round of a config, whole blocks; 0 where the day has too few for one."""
-    return min(ROUND_GAMES, games_per_day - games_per_day % parse_config(config).players)
+def round_games(players: int, games_per_day: int) -> int:
+    """Games of one round, whole blocks; 0 where the day has too few for one."""
+    return min(ROUND_GAMES, games_per_day - games_per_day % players)
 
 
 def _look_is_due(one: Champion, facts: Facts) -> bool:
@@ -151,5 +150,5 @@ def _may_play(one: Champion, facts: Facts) -> bool:
     if any(job.failed and facts.now - (job.ended_at or 0.0) < AGAIN_S for job in own):
         return False
     asked = sum(job.games for job in own if facts.now - job.created_at < DAY_S)
-    games = round_games(one.config, facts.games_per_day)
+    games = round_games(one.players, facts.games_per_day)
     return games > 0 and asked + games <= facts.games_per_day

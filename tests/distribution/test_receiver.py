@@ -132,7 +132,7 @@ async def test_two_versions_are_kept_and_the_one_before_comes_back_without_its_b
     assert hashlib.sha256((cluster.base("n1") / NAME).read_bytes()).hexdigest() == back.sha256
     cluster.number = 3
     error = await refused(finish(cluster, versions[2]))
-    assert error.failure.reason is Reason.REFUSED, "an older transfer does not undo a newer one"
+    assert error.failure.reason is Reason.SUPERSEDED, "an older transfer does not undo a newer one"
 
 
 async def test_what_is_wrong_is_told_apart_and_nothing_is_published(make_cluster: MakeCluster, tmp_path: Path) -> None:

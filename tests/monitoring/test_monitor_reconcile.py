@@ -26,7 +26,7 @@ PREFIXES = {"hex8_2p": "monitor-hex8_2p-aa-", "square8_4p": "monitor-square8_4p-
 
 def champion(config: str = "hex8_2p", **changes: Any) -> Champion:
     values: dict[str, Any] = {"looked_at": NOW - 60, "fit": True, "alarmed": False}
-    return Champion(config, "aa" * 32, "models/x.pth", **(values | changes))
+    return Champion(config, int(config[-2]), "aa" * 32, "models/x.pth", **(values | changes))
 
 
 def job(state: str = "done", *, age: float = 3600, config: str = "hex8_2p", **changes: Any) -> Background:

@@ -156,9 +156,9 @@ async def test_a_time_in_a_shell_is_no_lag(build: Callable[..., Any]) -> None:
         app.app_resume_signal.publish(app)
         for _ in range(200):
             await pilot.pause(0.05)
-            if app.lag_ms < 60_000:
+            if app.lag_ms != 600_000.0:
                 break
-        assert app.lag_ms < 60_000
+        assert app.lag_ms < 60_000  # it fades by a tenth a look otherwise
 
 
 async def test_an_error_of_ours_while_reading_ends_the_console_and_is_not_swallowed(build: Callable[..., Any]) -> None:

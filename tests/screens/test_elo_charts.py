@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,8 @@ from backend.evaluation.rating_view import RatingPoint, RatingView
 from backend.registry.pointers import Move
 from ringrift_console.glyphs import ASCII, UTF8, Glyphs
 from screens.elo_charts import Curve, Dots, Level, Picture, Upright, draw
-from screens.elo_data import marks_of
+from screens.elo_data import Entrant, Mark, marks_of
+from screens.elo_history import legend
 
 
 def chart(glyphs: Glyphs, size: tuple[int, int] = (80, 18), **changes: object) -> Picture:
@@ -85,3 +88,24 @@ def test_moves_fall_between_the_matches_before_and_after_them() -> None:
 def test_without_times_no_move_is_placed() -> None:
     assert marks_of(view(""), [move(datetime(2026, 1, 1, tzinfo=UTC))]) == ()
     assert marks_of(view(), [move(datetime(2026, 1, 1, tzinfo=UTC))]) == ()
+
+
+@pytest.mark.parametrize("width", [78, 110, 160])
+def test_the_legend_has_room_for_every_letter(width: int) -> None:
+    def point(games: int, current: bool) -> Any:
+        return SimpleNamespace(games=games, current=current)
+
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    data: Any = SimpleNamespace(
+        view=SimpleNamespace(points=[point(10, False), point(20, True)]),
+        marks=(Mark(10, False, "v1", at), Mark(20, True, "v1", at)),
+    )
+    one, two = (Entrant(f"p{n}", "a-rather-long-name-v" + str(n), "", "", None) for n in (1, 2))
+    for ascii_only in (False, True):
+        look: Any = SimpleNamespace(glyphs=ASCII if ascii_only else UTF8)
+        lines = ["".join(text for text, _ in line) for line in legend(data, "hex8_2p", one, two, look, width)]
+        assert all(len(line) <= width for line in lines), lines
+        whole = " ".join(lines)
+        for word in ("champion", "each model", "1400 reject", "P promoted", "R rolled back", "S rated anew"):
+            assert word in whole
+        assert ("." if ascii_only else "·") + " each model" in whole
