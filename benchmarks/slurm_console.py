@@ -1,9 +1,9 @@
-"""A console, and a supervisor under it, while a thousand elements of an array wait in a Slurm.
+"""A console, and a supervisor under it, while a thousand elements of arrays wait in a Slurm.
 
     python benchmarks/slurm_console.py [--shards 1000] [--seconds 60]
 
 Raises a Slurm on this machine (as root; Debian's slurmctld, slurmd, slurm-client, munge) whose nodes take nothing,
-submits a pipeline with so many shards of self-play through the real supervisor, and opens real consoles in
+submits two pipelines with so many shards of self-play in all through the real supervisor, and opens real consoles in
 pseudo-terminals: one on this root, and one on an empty root beside it in the same run. Prints the controller's own
 count of what it was asked (``sdiag``), and per console what it costs of a core, what it writes, and how long keys take
 to be drawn.
@@ -93,17 +93,11 @@ def main() -> int:
         for one in (paths, empty):
             one.root.mkdir(parents=True)
         paths.hosts_yaml.write_text(yaml.safe_dump({"hosts": hosts}))
-        words = [
-            "pipeline",
-            "hex8_2p",
-            "--games",
-            str(args.shards),
-            "--shards",
-            str(args.shards),
-            "--gauntlet-shards",
-            "1",
-        ]
-        subprocess.run([sys.executable, "-m", "ringrift_console.cli", *words, "--root", str(paths.root)], check=True)
+        for config, part in (("hex8_2p", args.shards // 2), ("square8_2p", args.shards - args.shards // 2)):
+            words = ["pipeline", config, "--games", str(part), "--shards", str(part), "--gauntlet-shards", "1"]
+            subprocess.run(
+                [sys.executable, "-m", "ringrift_console.cli", *words, "--root", str(paths.root)], check=True
+            )
         ensure_running(paths)
         end = time.monotonic() + PATIENCE_S
         while len(slurm.jobs()) < args.shards:
