@@ -123,7 +123,9 @@ def gauntlet_target(model: ModelRow | None, opponent: str) -> float | None:
         config = parse_config(model.config or "") if model else None
     except UsageError:
         config = None
-    return verdict.gauntlet_target(thresholds(config) if config else DEFAULT, config.players if config else 2, opponent)
+    limits, players = (thresholds(config), config.players) if config else (DEFAULT, 2)
+    criterion = verdict.gauntlet_criterion(limits, players, opponent)
+    return None if criterion is None else criterion.required
 
 
 def win_span(result: WinRate | None, target: float | None, *, interval: bool = False) -> Span:

@@ -22,7 +22,7 @@ from backend.evaluation.match_record import MatchRecord, Tally
 from backend.evaluation.rating_history import publish
 from backend.evaluation.records import Records
 from backend.evaluation.statistics import chance, clopper_pearson, wilson
-from backend.evaluation.verdict import Games, gauntlet_criteria, judge
+from backend.evaluation.verdict import Games, gauntlet_criterion, judge
 from backend.paths import Paths
 from backend.pool import Pool, default_workers
 from backend.progress import Progress
@@ -256,7 +256,7 @@ def _result(result: Tally, config: Config) -> dict[str, Any]:
     low, high = wilson(result.wins, result.games)
     exact_low, exact_high = clopper_pearson(result.wins, result.games)
     base = result.opponent.split(":")[0]
-    criterion = next((c for c in gauntlet_criteria(thresholds(config), config.players) if c.name.lower() == base), None)
+    criterion = gauntlet_criterion(thresholds(config), config.players, base)
     counts = Games(result.wins, result.games, result.unique, result.crashes)
     verdict = None if criterion is None else judge(criterion, counts)
     rate = result.wins / result.games

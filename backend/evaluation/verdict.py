@@ -134,10 +134,9 @@ def gauntlet_criteria(limits: Thresholds, players: int) -> tuple[Criterion, ...]
     )
 
 
-def gauntlet_target(limits: Thresholds, players: int, opponent: str) -> float | None:
-    """The rate that the gauntlet asks for against a baseline by its name; None where there is no target."""
-    found = (c.required for c in gauntlet_criteria(limits, players) if c.name.lower() == opponent)
-    return next(found, None)
+def gauntlet_criterion(limits: Thresholds, players: int, opponent: str) -> Criterion | None:
+    """What the gauntlet asks for against a baseline by its name; None where there is no target."""
+    return next((one for one in gauntlet_criteria(limits, players) if one.name.lower() == opponent), None)
 
 
 def staging_criterion(limits: Thresholds, players: int) -> Criterion:

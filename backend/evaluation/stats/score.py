@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from backend.evaluation.stats.sequences import edge
+
 Floats = NDArray[np.float64]
 _FAR = 12.0
 """Log-strengths from the estimate at which the search for an end gives up: odds of 160,000 to 1, 2,000 Elo."""
@@ -73,28 +75,15 @@ def always_valid(games: Lineups, error: float, tightest: float) -> tuple[float, 
     -inf or inf where the games bound nothing on that side.
     """
 
-    def below(strength: float) -> bool:  # ruled out as too low
-        score, information = games.score(strength)
-        return score >= limit(information, error, tightest)
+    def side(sign: int) -> float:
+        def kept(strength: float) -> bool:
+            score, information = games.score(strength)
+            return sign * score < limit(information, error, tightest)
 
-    def above(strength: float) -> bool:
-        score, information = games.score(strength)
-        return -score >= limit(information, error, tightest)
+        far = games.at - sign * _FAR
+        return -sign * math.inf if kept(far) else edge(kept, far, games.at)
 
-    low, high = -math.inf, math.inf
-    if below(games.at - _FAR):
-        ruled, kept = games.at - _FAR, games.at
-        for _ in range(50):
-            middle = (ruled + kept) / 2
-            ruled, kept = (middle, kept) if below(middle) else (ruled, middle)
-        low = ruled
-    if above(games.at + _FAR):
-        kept, ruled = games.at, games.at + _FAR
-        for _ in range(50):
-            middle = (ruled + kept) / 2
-            ruled, kept = (middle, kept) if above(middle) else (ruled, middle)
-        high = ruled
-    return low, high
+    return side(1), side(-1)
 
 
 def growth(games: Lineups, strength: float, error: float, tightest: float) -> float:

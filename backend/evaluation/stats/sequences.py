@@ -31,8 +31,8 @@ def confidence_sequence(wins: float, games: float, confidence: float = 0.95) -> 
         return mixture - likelihood < limit
 
     rate = wins / games
-    low = 0.0 if wins == 0 else _edge(kept, 0.0, rate)
-    high = 1.0 if losses == 0 else _edge(kept, 1.0, rate)
+    low = 0.0 if wins == 0 else edge(kept, 0.0, rate)
+    high = 1.0 if losses == 0 else edge(kept, 1.0, rate)
     return low, high
 
 
@@ -40,8 +40,8 @@ def _log_beta(a: float, b: float) -> float:
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
-def _edge(kept: Callable[[float], bool], outside: float, inside: float) -> float:
-    """Bisects between a rate that is ruled out and one that is kept."""
+def edge(kept: Callable[[float], bool], outside: float, inside: float) -> float:
+    """Bisects between a value that is ruled out and one that is kept; returns the last that was ruled out."""
     for _ in range(50):
         middle = (outside + inside) / 2
         if kept(middle):
