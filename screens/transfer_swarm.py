@@ -69,6 +69,12 @@ def swarm_lines(row: TransferRow, look: Look, width: int) -> list[Line]:
                 (fed, "dim"),
             )
         )
+    shut = [host for host in row.hosts if host.unreached]
+    if shut:
+        lines += [(), ((" No way", "title"),)]
+    for host in shut:
+        ends = _listed((f"{who} ({why})" for who, why in host.unreached), len(host.unreached))
+        lines.append(((f" {glyphs.fit(host.host, _NAME)} ", "warn"), (f"→ {ends}", "text")))
     return lines
 
 

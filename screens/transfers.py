@@ -327,6 +327,7 @@ def delivery_facts(screen: BaseScreen, row: TransferRow, host: DeliveryRow) -> l
         ("state", (word, role)),
         *([("trouble", (host.failure, "bad" if host.state == "failed" else "warn"))] if host.failure else []),
         *([("fault", (host.fault, "warn"))] if host.fault else []),
+        *(("no way to", (f"{who}: {why}", "warn")) for who, why in host.unreached),
         ("file", row.name),
         ("has", f"{size_text(host.have)} of {size_text(row.size)}"),
         ("rate", cells.rate_text(host.rate)),

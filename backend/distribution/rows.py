@@ -114,6 +114,7 @@ def _delivery(row: Row, size: int) -> DeliveryRow:
         peers=tuple(seen.get("peers", ())),
         pieces=str(seen.get("pieces", "")),
         fault=str(seen.get("fault", "")) if moving else "",
+        unreached=tuple((str(who), str(why)) for who, why in seen.get("unreached", ())),
         history=_history(row["history"]),
         receipt=json.loads(row["receipt"]) if row["receipt"] else None,
         started_at=moment(row["started_at"]),

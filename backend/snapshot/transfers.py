@@ -26,6 +26,7 @@ class DeliveryRow:
     peers: tuple[dict[str, Any], ...] = ()
     pieces: str = ""  # what it has, one digit a cell, 0 none .. 9 all
     fault: str = ""  # trouble that does not end it
+    unreached: tuple[tuple[str, str], ...] = ()  # members of its swarm that it does not get through to, and why
     history: tuple[tuple[datetime, str, str], ...] = ()  # when, transport, what
     receipt: dict[str, Any] | None = None
     started_at: datetime | None = None

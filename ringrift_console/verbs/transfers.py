@@ -94,6 +94,9 @@ def show(args: argparse.Namespace, paths: Paths) -> int:
     if row.paused is not None:
         print(f"paused: {row.paused}")
     print(table(("HOST", "WAY", "STATE", "%", "RATE", "TRIES", "WHY"), (_host(host, row.size) for host in row.hosts)))
+    for host in row.hosts:
+        for who, why in host.unreached:
+            print(f"no way from {host.host} to {who}: {why}")
     return Exit.DONE
 
 

@@ -246,6 +246,16 @@ def test_who_feeds_a_host_is_told_busiest_first_and_hostile_peers_break_nothing(
     ]  # fmt: skip
 
 
+def test_ways_that_are_shut_stand_below_the_swarm_with_why() -> None:
+    row = make_transfers()[1]
+    assert "No way" not in "".join(text for line in swarm_lines(row, Look("mono", UTF8), 78) for text, _ in line)
+    shut = replace(row.hosts[1], unreached=(("head", "timed out"), ("[bold]", "connection refused")))
+    lines = swarm_lines(replace(row, hosts=(row.hosts[0], shut, *row.hosts[2:])), Look("mono", UTF8), 78)
+    title, line = ("".join(text for text, _ in one) for one in lines[-2:])
+    assert title.strip() == "No way"
+    assert line.split(maxsplit=2)[2] == "head (timed out), [bold] (connection refused)"
+
+
 def test_every_key_of_the_screen_says_why_it_cannot_be_used_without_a_transfer() -> None:
     for action in ACTIONS:
         if action.scope == "transfers" and action.name.startswith("transfers.") and action.verb:

@@ -14,8 +14,10 @@ member has no seat and is nobody's neighbour but by its own wish, so it delays o
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from backend.distribution.torrent.reach import HEAD, Way
 
 MESH = 16
 """Hosts up to which everybody is connected with everybody."""
@@ -74,32 +76,68 @@ def count_seats(members: Sequence[Member]) -> int:
     return min(len(strong), SEATS) if len(strong) > 1 else 0
 
 
-def draw(members: Sequence[Member], seats: int, shared: Mapping[int, Sequence[str]] | None = None) -> Graph:
+def draw(
+    members: Sequence[Member], seats: int, shared: Mapping[int, Sequence[str]] | None = None,
+    blocked: Collection[Way] = frozenset(),
+) -> Graph:  # fmt: skip
     """The graph for what is known now.
 
     Args:
         seats: as many as the head has open.
         shared: seats that lag, with further hosts to sit on them.
+        blocked: ways that were tried in vain. Where one end does not reach the other, the other dials it; who does not
+            reach the head has no seat, and gets all from others.
     """
     here = sorted((one for one in members if not one.gone), key=lambda one: (one.position, one.name))
     strong = _strong(here)
-    ranked = [one.name for one in strong]
+    able = {one.name for one in strong}
+    near_head = {one.name for one in here if (one.name, HEAD) not in blocked}
+    ranked = [one.name for one in strong if one.name in near_head]
     sitting = [[ranked[seat % len(ranked)]] if ranked else [] for seat in range(seats)]
     for seat, names in (shared or {}).items():
         if seat < seats:
             sitting[seat] += [name for name in names if name in ranked and name not in sitting[seat]]
-    dials: dict[str, tuple[str, ...]] = {}
-    open_to = [one for one in strong if not one.alone]
+
+    dials: dict[str, list[str]] = {one.name: [] for one in here}
+    for index, one in enumerate(strong):
+        for other in _before(one, strong[:index], len(strong), blocked):
+            dialling, dialled = (one, other) if _can(one, other, blocked) else (other, one)
+            dials[dialling.name].append(dialled.name)
     for one in here:
-        if one in strong:
-            dials[one.name] = _before(one, strong)
-        else:
-            dials[one.name] = _some(one.name, [each.name for each in open_to], UPSTREAMS)
-    whole = {one.name for one in here if one.hungry}
+        if one.name in able:
+            continue
+        dials[one.name] = _some(one.name, [each.name for each in strong if _can(one, each, blocked)], UPSTREAMS)
+        if not dials[one.name] and one.name not in near_head:  # else it would have no way at all
+            for each in [each for each in strong if _can(each, one, blocked)][:UPSTREAMS]:
+                dials[each.name].append(one.name)
+
+    whole = {one.name for one in here if one.hungry and one.name in near_head}
+    for island in _islands(dials):
+        held = {seat for seat in range(seats) if island & set(sitting[seat])}
+        if len(held) < max(seats, 1) and not island & whole:  # there are pieces that would never get there
+            whole |= set([one.name for one in here if one.name in island & near_head][:1])
     if not seats:
         whole |= set(ranked)
-    whole |= {one.name for one in here if not dials[one.name] and one.name not in {n for s in sitting for n in s}}
-    return Graph(tuple(tuple(names) for names in sitting), dials, frozenset(whole))
+    drawn = {name: tuple(found) for name, found in dials.items()}
+    return Graph(tuple(tuple(names) for names in sitting), drawn, frozenset(whole))
+
+
+def _islands(dials: Mapping[str, Sequence[str]]) -> list[set[str]]:
+    """Hosts that are connected with each other, over whatever others."""
+    near: dict[str, set[str]] = {name: set(found) for name, found in dials.items()}
+    for name, found in dials.items():
+        for other in found:
+            near[other].add(name)
+    islands, left = [], set(near)
+    while left:
+        island, todo = set(), [left.pop()]
+        while todo:
+            name = todo.pop()
+            island.add(name)
+            todo += near[name] & left
+            left -= near[name]
+        islands.append(island)
+    return islands
 
 
 def _strong(members: Sequence[Member]) -> list[Member]:
@@ -111,22 +149,21 @@ def _strong(members: Sequence[Member]) -> list[Member]:
     return [one for one in able if one.mbit is None or one.mbit >= least] or able or here  # where all are weak none is
 
 
-def _before(one: Member, strong: Sequence[Member]) -> tuple[str, ...]:
-    """The hosts before it in the order that it dials; who cannot be dialled dials those that would have dialled it."""
-    index = next(n for n, each in enumerate(strong) if each.name == one.name)
-    if len(strong) <= MESH:
-        before = list(strong[:index])
-    else:
-        near = strong[max(0, index - NEAR) : index]
-        before = [*near, *_sample(one.name, strong[: max(0, index - NEAR)], FAR)]
-    found = [each.name for each in before if not each.alone]
-    if one.alone:
-        found += [each.name for each in strong[index + 1 :] if not each.alone][: MESH if len(strong) <= MESH else NEAR]
-    return tuple(found)
+def _can(one: Member, other: Member, blocked: Collection[Way]) -> bool:
+    """Whether a host may dial another one, as far as is known."""
+    return not other.alone and (one.name, other.name) not in blocked
 
 
-def _some(name: str, names: Sequence[str], count: int) -> tuple[str, ...]:
-    return tuple(random.Random(name).sample(list(names), min(count, len(names))))
+def _before(one: Member, earlier: Sequence[Member], count: int, blocked: Collection[Way]) -> list[Member]:
+    """The hosts before it in the order of ``count`` that it is connected with, whoever of the two dials."""
+    able = [each for each in earlier if _can(one, each, blocked) or _can(each, one, blocked)]
+    if count <= MESH:
+        return able
+    return [*able[-NEAR:], *_sample(one.name, able[:-NEAR], FAR)]
+
+
+def _some(name: str, names: Sequence[str], count: int) -> list[str]:
+    return random.Random(name).sample(list(names), min(count, len(names)))
 
 
 def _sample(name: str, members: Sequence[Member], count: int) -> list[Member]:

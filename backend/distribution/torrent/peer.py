@@ -8,9 +8,11 @@ print before them.
 First line in: ``{"do": "start", "name", "folder", "leaf", "size", "torrent", "listen", "seed", "seats", "lease",
 "lease_s", "tls": {"cert", "key", "dh"} or null, "up", "down"}``; ``listen`` are addresses. Then ``peers`` (who to dial:
 a list of [address, port]), ``limits`` (``up``, ``down``, bytes a second, 0 for none; ``each``, ``up`` of every port of
-a seed), ``listen`` (``addresses``, those before among them), ``ban`` (``address``), ``beat`` (nothing but a sign of
-life) and ``stop``. Out: ``ready`` (the ports by address), ``stats`` each second (a seed twice), ``finished`` when
-everything is hashed and flushed, ``banned``, ``disk``, and ``failed`` with a reason before it ends.
+a seed), ``listen`` (``addresses``, those before among them), ``probe`` (``ways`` to try: a list of [name, address,
+port]), ``ban`` (``address``), ``beat`` (nothing but a sign of life) and ``stop``. Out: ``ready`` (the ports by
+address), ``probed`` for each way (``way``, and ``why`` it does not get through, empty when it does), ``stats`` each
+second (a seed twice), ``finished`` when everything is hashed and flushed, ``banned``, ``disk``, and ``failed`` with a
+reason before it ends.
 ``{"do": "end", "folder"}`` as the first line ends a peer that another head has left in that folder, and does nothing
 else.
 
@@ -41,7 +43,7 @@ MAGIC = "RINGRIFT-PEER"
 LEAST = (2, 1)
 BEAT_S = 1.0
 SEED_BEAT_S = 0.5
-REDIAL_S = 2.0
+PROBE_S = 3.5  # time for a lost packet to be sent a third time
 BACKLOG_BYTES = 1 << 18  # of lines that nobody reads; more are dropped, the newest line tells it all
 CELLS = 64
 TAKE_OVER_S = 10.0
@@ -293,12 +295,17 @@ class Peer:
             loop.add_signal_handler(number, self.over.set)
         loop.set_exception_handler(self.on_bug)
         tasks = [self.listen(), self.tell(), *([] if self.order["seed"] else [self.write_out()])]
-        for task in [asyncio.create_task(each) for each in tasks]:
-            self.tasks.add(task)
-            task.add_done_callback(self.on_end)
+        for each in tasks:
+            self.work(each)
         await self.over.wait()
 
+    def work(self, doing: Any) -> None:
+        task = asyncio.get_running_loop().create_task(doing)
+        self.tasks.add(task)
+        task.add_done_callback(self.on_end)
+
     def on_end(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail("bug", repr(error))
 
@@ -329,12 +336,29 @@ class Peer:
             self.order["listen"] = order["addresses"]
             for seat in self.seats:
                 seat.listen(order["addresses"])
+        elif what == "probe":
+            for name, address, port in order["ways"]:
+                self.work(self.probe(str(name), str(address), int(port)))
         elif what == "ban":
             self.banned.add(order["address"])
             for seat in self.seats:
                 seat.ban(order["address"])
         elif what == "stop":
             self.over.set()
+
+    async def probe(self, name: str, address: str, port: int) -> None:
+        """Whether a connection can be had there, from where the engine would dial."""
+        own = None if self.alone else (self.order["listen"][0], 0)
+        why = ""
+        try:
+            async with asyncio.timeout(PROBE_S):
+                _, writer = await asyncio.open_connection(address, port, local_addr=own)
+            writer.close()
+        except TimeoutError:
+            why = "timed out"
+        except OSError as error:
+            why = (os.strerror(error.errno) if error.errno else str(error)).lower()
+        say({"ev": "probed", "way": name, "why": why})
 
     def on_alerts(self, seat: Seat, mine: socket.socket, theirs: socket.socket) -> None:
         """Empties the socket first and the alerts then; what they say is copied at once, as they die with the next."""

@@ -22,6 +22,7 @@ from backend.distribution.torrent.channel import Channel, Child, Opener, end_lef
 from backend.distribution.torrent.graph import Graph, Member, count_seats, draw
 from backend.distribution.torrent.make import Torrent, make_torrent
 from backend.distribution.torrent.pace import DONE, Pace
+from backend.distribution.torrent.reach import HEAD, Reach
 from backend.distribution.torrent.tls import Authority, Identity
 from backend.distribution.torrent.watchdog import Watchdog
 from backend.distribution.transports.base import (
@@ -41,7 +42,6 @@ from backend.fleet.transfers import python_of
 
 log = logging.getLogger("ringrift.supervisor")
 
-HEAD = "head"
 LOOPBACK = "127.0.0.1"
 TICK_S = 0.5
 BEAT_S = 20.0
@@ -118,6 +118,7 @@ class Swarm:
         self._head_use = HeadUse()
         self._shared: dict[int, list[str]] = {}
         self._graph = Graph(())
+        self._reach = Reach()
         self._banned_addresses: set[str] = set()
         self._accusers: dict[str, set[str]] = {}
         self._dirty = asyncio.Event()
@@ -195,6 +196,7 @@ class Swarm:
         places = [place for name in hosts if (place := self._places.pop(name, None)) is not None]
         for place in places:
             self._watchdog.end(place.target.name)
+            self._reach.forget(place.target.name)
             self._ended[place.target.name] = place.observation
         await asyncio.gather(*(self._end(place) for place in places))
 
@@ -345,26 +347,44 @@ class Swarm:
                 self._shared.setdefault(seat, []).append(others[seat % len(others)])
 
     def _tell(self, now: float) -> None:
-        """Draws the graph and tells everybody whose part in it is another than before."""
+        """Draws the graph and tells everybody whose part in it is another than before.
+
+        Who has not tried its ways yet is told when it has, and nobody waits for it.
+        """
         if not self._ports:
             return
-        graph = self._graph = draw(self._members(), self._seats, self._shared)
+        blocked = self._reach.blocked()
+        graph = self._graph = draw(self._members(), self._seats, self._shared, blocked)
         for name, place in self._places.items():
             ports = self._ports.get(place.head)
             if not ports or not place.port or place.channel is None or place.observation.failure is not None:
                 continue
+            up = [one for one in graph.dials.get(name, ()) if (at := self._places[one]).port and not at.banned]
+            self._probe(now, place, ports[-1], [*up, *(other for one, other in blocked if one == name)])
+            if place.told is None and self._reach.waits(name, [HEAD, *up]):
+                continue
             heads = [ports[seat] for seat in graph.seats_of(name) if seat < len(ports) - 1]
             if name in graph.whole:
                 heads.append(ports[-1])
-            up = [self._places[one] for one in graph.dials.get(name, ())]
             wanted = [[place.head, port] for port in heads]
-            wanted += [[one.address, one.port] for one in up if one.port and not one.banned]
+            wanted += [[self._places[one].address, self._places[one].port] for one in up
+                       if self._reach.reaches(name, one)]  # fmt: skip
             if wanted != place.told:
                 self.giving_since = self.giving_since or now
                 if place.told is None:
                     self._watchdog.begin(name, now)
                 place.told = wanted
                 place.channel.send("peers", peers=wanted)
+
+    def _probe(self, now: float, place: Place, port: int, others: Sequence[str]) -> None:
+        """Has a host try the ways that nothing is known of, or that failed a while ago."""
+        if place.observation.complete:
+            return
+        ways = {other: (at.address, at.port) for other in others if (at := self._places.get(other)) and at.port}
+        ways[HEAD] = (place.head, port)
+        asked = self._reach.ask(now, place.target.name, ways)
+        if asked and place.channel:
+            place.channel.send("probe", ways=[[one, *ways[one]] for one in asked])
 
     # What peers say
 
@@ -376,9 +396,15 @@ class Swarm:
         if what == "ready":
             ((*_, port),) = event["ports"].values()
             place.port, place.alone = int(port), place.alone or bool(event["alone"])
+            self._reach.forget(channel.name)
             for address in self._banned_addresses:
                 channel.send("ban", address=address)
             self._dirty.set()
+        elif what == "probed":
+            if self._reach.heard(channel.name, str(event["way"]), str(event["why"])):
+                place.observation = replace(place.observation, unreached=self._reach.of(channel.name))
+            if not self._reach.pending(channel.name):
+                self._dirty.set()
         elif what == "stats":
             self._note(place, event, now)
         elif what == "finished":
@@ -402,7 +428,9 @@ class Swarm:
 
     def _note(self, place: Place, event: dict[str, Any], now: float) -> None:
         name = place.target.name
+        unreached = self._reach.of(name)
         absent = [f"{address}:{port}" for address, port in event["absent"]]
+        absent += [f"{who} ({why})" for who, why in unreached]
         self._watchdog.heard(
             name, now, done=int(event["done"]), rate=float(event["down"]), peers=len(event["peers"]),
             busy=event["state"] in CHECKING, absent=absent, complete=place.observation.complete,
@@ -413,6 +441,8 @@ class Swarm:
             if who == HEAD or who in self._places
         )
         fault = f"{len(absent)} of its peers do not answer" if absent else ""
+        if unreached:
+            fault = f"it does not reach {', '.join(who for who, _ in unreached[:3])}"
         if place.weak and not fault:
             fault = "far slower than the others"
         if event["stuck"]:

@@ -184,6 +184,7 @@ class Observation:
         complete: the engine has the whole file, flushed and closed.
         failure: why it does not go on; a host with one is not worked on any more.
         fault: trouble that does not end it, such as "3 of 4 peers do not answer".
+        unreached: whom it was to exchange bytes with and does not get through to, and why.
         waits: it waits for its turn, or reads what is there already: no stall, though no byte comes.
     """
 
@@ -197,6 +198,7 @@ class Observation:
     complete: bool = False
     failure: Failure | None = None
     fault: str = ""
+    unreached: tuple[tuple[str, str], ...] = ()
     waits: bool = False
 
     @property

@@ -21,7 +21,7 @@ from backend.fleet.hosts import Hosts
 from backend.fleet.ssh import SshPool
 from backend.paths import Paths
 from tests.distribution.torrent.crew import all_complete, until
-from tests.lab.bed import Bed, missing
+from tests.lab.bed import NETWORK, Bed, missing
 
 NAME = "models/model.bin"
 
@@ -95,6 +95,54 @@ async def test_a_host_that_loses_packets_delays_only_itself(site: Site) -> None:
     await site.publish(payload, *good)
     await until(all_complete(swarm), swarm)
     await site.publish(payload, "lab-h1")
+    await swarm.close()
+
+
+NEW = "tcp flags & (syn | ack) == syn"
+"""The first packet of a connection."""
+
+
+def shut(bed: Bed, n: int, *rules: str) -> None:
+    """Lets packets that fit a rule not leave a host."""
+    for words in ("add table inet shut", "add chain inet shut out { type filter hook output priority 0; }",
+                  *(f"add rule inet shut out {rule}" for rule in rules)):  # fmt: skip
+        subprocess.run(["ip", "netns", "exec", bed.namespace(n), "nft", words], check=True)
+
+
+def open_again(bed: Bed, n: int) -> None:
+    subprocess.run(["ip", "netns", "exec", bed.namespace(n), "nft", "delete table inet shut"], check=True)
+
+
+@pytest.mark.serial
+@pytest.mark.skipif(shutil.which("nft") is None, reason="needs nft to shut ports")
+async def test_ways_that_are_shut_are_found_before_the_start_and_gone_around(site: Site) -> None:
+    payload = site.file(12_000_000)
+    first = site.bed.servers["lab-h1"].address
+    head = NETWORK.format(bed=site.bed.number, host=1)
+    shut(site.bed, 4, f"ip daddr {head} {NEW} drop", f"ip daddr {first} {NEW} reject with tcp reset")
+    swarm = await site.start(payload)
+    await until(all_complete(swarm), swarm)
+    unreached = dict(swarm.observe()["lab-h4"].unreached)
+    assert unreached == {"head": "timed out", "lab-h1": "connection refused"}
+    assert all(not one.unreached for name, one in swarm.observe().items() if name != "lab-h4")
+    assert swarm.graph.seats_of("lab-h4") == [] and not swarm.graph.whole
+    assert "lab-h4" in swarm.graph.dials["lab-h1"] and "lab-h1" not in swarm.graph.dials["lab-h4"]
+    assert all(peer.name != "head" for peer in swarm.observe()["lab-h4"].peers)
+    await site.publish(payload, *(host.name for host in site.hosts))
+    await swarm.close()
+
+
+@pytest.mark.serial
+@pytest.mark.skipif(shutil.which("nft") is None, reason="needs nft to shut ports")
+async def test_a_way_that_is_opened_on_the_way_is_used(site: Site) -> None:
+    payload = site.file(12_000_000)
+    shut(site.bed, 2, "tcp sport != 22 drop")
+    swarm = await site.start(payload)
+    await until(lambda: swarm.observe()["lab-h2"].unreached, swarm)
+    open_again(site.bed, 2)
+    await until(all_complete(swarm), swarm)
+    await until(lambda: not swarm.observe()["lab-h2"].unreached, swarm)
+    await site.publish(payload, *(host.name for host in site.hosts))
     await swarm.close()
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.distribution.torrent.graph import MESH, SEATS, Graph, Member, count_seats, draw
+from backend.distribution.torrent.reach import HEAD, Way
 
 
 def some(count: int) -> list[Member]:
@@ -47,6 +48,63 @@ def test_everybody_who_is_there_can_get_every_piece(people: list[Member], seats:
     assert set(graph.dials) == here
     assert all(holders for holders in graph.seats) or not here
     assert graph.whole or seats or not here
+
+
+@st.composite
+def walled(drawn: st.DrawFn) -> tuple[list[Member], frozenset[Way]]:
+    """Hosts, and ways between them and to the head that are shut."""
+    people = drawn(members)
+    ends = [one.name for one in people]
+    ways = st.tuples(st.sampled_from(ends), st.sampled_from([*ends, HEAD])).filter(lambda way: way[0] != way[1])
+    return people, frozenset(drawn(st.lists(ways, max_size=4 * len(ends))) if len(ends) > 1 else ())
+
+
+@settings(deadline=None, max_examples=200)
+@given(walled(), st.integers(0, SEATS))
+def test_no_way_that_is_shut_is_taken_and_whoever_has_one_gets_every_piece(
+    made: tuple[list[Member], frozenset[Way]], seats: int
+) -> None:
+    people, blocked = made
+    graph = draw(people, seats, None, blocked)
+    assert not {(name, other) for name, dials in graph.dials.items() for other in dials} & blocked
+    at_head = {name for holders in graph.seats for name in holders} | graph.whole
+    assert not {(name, HEAD) for name in at_head} & blocked
+    here = {one.name for one in people if not one.gone}
+    for island in islands(graph):
+        held = {seat for seat, holders in enumerate(graph.seats) if island & set(holders)}
+        if any((name, HEAD) not in blocked for name in island):
+            assert len(held) == seats > 0 or island & graph.whole
+    assert {(name, HEAD) for name in here} <= blocked or all(graph.seats) or graph.whole
+
+
+def islands(graph: Graph) -> list[set[str]]:
+    """Hosts that are connected with each other."""
+    found = [{name} for name in graph.dials]
+    for name, dials in graph.dials.items():
+        for other in dials:
+            one = next(each for each in found if name in each)
+            two = next(each for each in found if other in each)
+            if one is not two:
+                one |= two
+                found.remove(two)
+    return found
+
+
+def test_a_host_that_reaches_nobody_is_dialled_and_one_without_the_head_has_no_seat() -> None:
+    people = some(4)
+    mute = frozenset({("h3", "h1"), ("h3", "h2"), ("h3", HEAD)})
+    graph = draw(people, 4, None, mute)
+    assert graph.seats == (("h1",), ("h2",), ("h4",), ("h1",))
+    assert graph.dials == {"h1": ("h3",), "h2": ("h1", "h3"), "h3": (), "h4": ("h1", "h2", "h3")}
+    assert graph.whole == frozenset()
+
+
+def test_two_halves_that_do_not_reach_each_other_are_both_given_everything() -> None:
+    people = some(4)
+    wall = frozenset((f"h{a}", f"h{b}") for a in (1, 2) for b in (3, 4))
+    graph = draw(people, 4, None, wall | {(b, a) for a, b in wall})
+    assert graph.dials == {"h1": (), "h2": ("h1",), "h3": (), "h4": ("h3",)}
+    assert graph.whole == {"h1", "h3"}
 
 
 @settings(deadline=None, max_examples=60)
