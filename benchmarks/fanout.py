@@ -48,6 +48,8 @@ RSYNC_S = 30.0
 """What the rsyncs may take about, at best."""
 PATIENCE_S = 600.0
 NEIGHBOURS = Path("/proc/sys/net/ipv4/neigh/default")
+HEAD_NICE = -5
+"""The head has a machine of its own in truth; here all hosts run on its processor, and it must hear them."""
 RECEIPTS = 4
 """Hosts at once that verify: all of them are on this machine, which has only so many cores and one disk."""
 
@@ -194,6 +196,7 @@ def main() -> int:
         bed.up(args.hosts, f"{args.host_mbit}mbit")
         try:
             cap_head(bed, args.head_mbit)
+            os.nice(HEAD_NICE)
             found = asyncio.run(swarm_run(bed, folder, args))
             if not args.no_rsync:
                 found |= rsync_run(bed, folder, args)

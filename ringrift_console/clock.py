@@ -79,6 +79,13 @@ class Clock:
         local = self.zoned(at)
         return f"{local:%H:%M}" if local.date() == self.zoned(self.now()).date() else f"{local:%d %b}"
 
+    def minute(self, at: datetime) -> str:
+        """Date, time to the minute and zone; or the age."""
+        if self.mode == "age":
+            return self.ago(at)
+        local = self.zoned(at)
+        return f"{local:%Y-%m-%d %H:%M} " + ("UTC" if self.mode == "utc" else local.strftime("%Z"))
+
     def long(self, at: datetime | None) -> str:
         """Date, time to the second and zone; with the age."""
         if at is None:

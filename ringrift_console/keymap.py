@@ -81,6 +81,11 @@ class Keymap:
     def key(self, action: Action) -> str:
         return self.overrides.get(action.name, action.key)
 
+    def hint(self, name: str) -> str:
+        """How an action is reached, for a person: its key, else its words on the ``:`` line."""
+        action = BY_NAME[name]
+        return key_text(self.key(action)) or ":" + " ".join(action.verb or (action.label,))
+
     def keys(self, action: Action) -> list[str]:
         return [key for key in self.key(action).split(",") if key]
 

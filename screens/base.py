@@ -145,7 +145,8 @@ class BaseScreen(Screen[None]):
         if action is not None:
             await self.app.act(action, self.subject)
         elif event.key == "ctrl+c":
-            self.say("q leaves the console; jobs go on. x on the Jobs screen cancels one")
+            leave, cancel = self.app.keymap.hint("quit"), self.app.keymap.hint("jobs.cancel")
+            self.say(f"{leave} leaves the console; jobs go on. {cancel} on the Jobs screen cancels one")
 
     def handler(self, action: Action) -> Callable[[], Awaitable[None] | None] | None:
         """The method that does ``action`` here."""

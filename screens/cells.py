@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from backend.configs import parse_config
 from backend.errors import UsageError
 from backend.evaluation import verdict
@@ -129,11 +131,13 @@ def gauntlet_target(model: ModelRow | None, opponent: str) -> float | None:
 
 
 def win_span(result: WinRate | None, target: float | None, *, interval: bool = False) -> Span:
-    """A win rate marked by whether it reaches the target; below it stands a ``<``."""
+    """A win rate; where it does not reach the target this stands behind it: ``78%<85``."""
     if result is None or result.rate is None:
         return UNKNOWN, "dim"
-    reached = target is None or result.rate >= target
-    return win_text(result, interval=interval) + ("" if reached else " <"), "good" if reached else "text"
+    if target is None or result.rate >= target:
+        return win_text(result, interval=interval), "good"
+    room = " " if interval else ""
+    return f"{win_text(result, interval=interval)}{room}<{math.ceil(100 * target - 1e-9)}", "text"
 
 
 def model_name(model: ModelRow | None, config: str) -> str:

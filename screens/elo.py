@@ -210,7 +210,7 @@ class EloScreen(EloReading):
             return [((" " + row, "text"),) for row in look.glyphs.wrap(text, width)]
         return [
             *legend(data, self.config, chosen, self.champion, look, width),
-            at_point(data.view.points[self._at(data)], chosen),
+            at_point(data.view.points[self._at(data)], chosen, self.app.clock),
             against_champion(data.view, chosen, self.champion),
         ]
 

@@ -15,8 +15,7 @@ from backend.fleet.shell import shell_argv
 from backend.fleet.store import find_host as host_in_file
 from backend.snapshot import BUSY, HostRow, HostSample, Snapshot
 from backend.text import size_text
-from ringrift_console.actions import BY_NAME, find_host
-from ringrift_console.keymap import key_text
+from ringrift_console.actions import find_host
 from ringrift_console.widgets.line import Span
 from ringrift_console.widgets.table import Column
 from screens.base import BaseScreen
@@ -205,7 +204,7 @@ def host_facts(screen: BaseScreen, host: HostRow) -> list[Fact]:
     """Everything known of one host: how it is, its course, what is missing there, what went wrong."""
     app, clock, sample = screen.app, screen.app.clock, _newest(host)
     word, role = state_span(app.look, state_word(host))
-    reload = key_text(app.keymap.key(BY_NAME["hosts.reload"])) or "ringrift hosts reload"
+    reload = app.keymap.hint("hosts.reload")
     title = f"Bootstrap {host.name}"
     setting_up = [row for row in app.snapshot.operations if row.title == title and row.progress]
     facts: list[Fact] = [

@@ -37,7 +37,8 @@ class ModelActions(BaseScreen):
         if model is None:
             return
         if marked is None or find_model(self.app.snapshot, marked) is None:
-            self.say("mark a model first (m), then go to another and compare", "warn")
+            mark = self.app.keymap.hint("models.mark")
+            self.say(f"mark a model first ({mark}), then go to another and compare", "warn")
         elif marked == model.sha256:
             self.say("this is the marked model; go to another one", "warn")
         else:
@@ -47,7 +48,8 @@ class ModelActions(BaseScreen):
         model = find_model(self.app.snapshot, self.subject)
         if model is not None:
             self.app.marked = None if self.app.marked == model.sha256 else model.sha256
-            said = "marked; = on another model compares" if self.app.marked else "not marked any more"
+            compare = self.app.keymap.hint("registry.compare")
+            said = f"marked; {compare} on another model compares" if self.app.marked else "not marked any more"
             self.say(f"{model.label} {said}")
             self.update()
 

@@ -49,9 +49,9 @@ class ModelsScreen(ModelActions, ListScreen[ModelRow]):
                 find=lambda model: model.stage, sort=lambda model: model.stage,
             ),
             Column("GAMES", lambda model: count(model.games), 5, align="right", sort=lambda model: model.games),
-            Column("RANDOM", lambda model: self._win(model, "random"), 12, sort=lambda model: _rate(model, "random")),
+            Column("RANDOM", lambda model: self._win(model, "random"), 13, sort=lambda model: _rate(model, "random")),
             Column(
-                "HEURISTIC", lambda model: self._win(model, "heuristic"), 12,
+                "HEURISTIC", lambda model: self._win(model, "heuristic"), 13,
                 sort=lambda model: _rate(model, "heuristic"),
             ),
             Column("CONFIG", _config, 12, from_width=999, find=_config),  # for the filter

@@ -76,6 +76,23 @@ async def test_a_transfer_is_the_same_object_until_something_of_it_is_stored(pat
         assert (await transfer_rows(store))[0] is first, "a look at one alone forgets nothing"
 
 
+async def test_of_two_transfers_of_the_same_bytes_one_tells_that_it_waits(paths: Paths) -> None:
+    async with await StateStore.open(paths) as store:
+        for name in ("one", "two"):
+            hosts = (("a", ("rsync",), 0), ("b", ("rsync",), 1))
+            made = await ledger.create(store, Wanted(name, "distribute", name, "/m", "ab", 100, "other", hosts), name)
+            found = await ledger.find(store, made)
+            for row in found.rows[: 1 if name == "one" else 2]:
+                await ledger.save(store, found, row.delivery, replace(row.delivery, state=State.QUEUED))
+        first, second = await transfer_rows(store)
+        assert [host.fault for host in first.hosts] == ["", ""]
+        assert [host.fault for host in second.hosts] == ["waits for x1, which brings the same bytes", ""]
+        found = await ledger.find(store, "x1")
+        done = replace(found.rows[0].delivery, state=State.CANCELLED)
+        await ledger.save(store, found, found.rows[0].delivery, done)
+        assert [host.fault for host in (await transfer_rows(store))[1].hosts] == ["", ""]
+
+
 async def test_samples_of_a_host_are_read_again_when_it_has_answered(paths: Paths) -> None:
     hosts = Hosts((Host("a"), Host("b")), "here")
 

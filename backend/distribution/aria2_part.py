@@ -36,7 +36,6 @@ class Part:
 
     Args:
         unreached: is called with a source's name when the host cannot reach it; whether another address was tried.
-        told: is called after every change; with True when the part has ended.
 
     Attributes:
         seen: the newest observation.
@@ -52,7 +51,6 @@ class Part:
         *,
         ready: Callable[[Part], None],
         unreached: Callable[[Part, str], bool],
-        told: Callable[[bool], None],
     ) -> None:
         self.pool, self.group, self.target, self.patience = pool, group, target, patience
         self.seen = Observation(target.name)
@@ -60,7 +58,7 @@ class Part:
         self.sources: dict[str, str] = {}  # name -> what it said
         self.bad: list[str] = []
         self.talking: Conversation | None = None
-        self._ready, self._unreached, self._told = ready, unreached, told
+        self._ready, self._unreached = ready, unreached
         self._stopping = False
         self._cause: Failure | None = None
         self.work = asyncio.create_task(self._run())
@@ -115,11 +113,9 @@ class Part:
             self.speeds = {str(name): float(speed) for name, speed in said["by"].items()}
             have, rate = int(said["have"]), float(said["rate"])
             self.seen = replace(self.seen, have=have, rate=rate, pieces=str(said["pieces"]), waits=bool(said["checks"]))
-            self._told(False)
         if "complete" in said:
             self.speeds = {}
             self.seen = replace(self.seen, have=self.group.payload.size, rate=0.0, complete=True)
-            self._told(True)
         if "failed" in said:
             self._fail(ended(said["failed"], said.get("sources"), said.get("blamed") or self.bad))
         if "stopped" in said:
@@ -144,7 +140,6 @@ class Part:
         troubles = [f"{name} sent bad bytes and is left out" for name in self.bad]
         troubles += [f"{name}: {said}" for name, said in self.sources.items() if said not in ("ok", "asked")]
         self.seen = replace(self.seen, fault="; ".join(troubles))
-        self._told(False)
 
     def _fail(self, failure: Failure) -> None:
         if not self.seen.ended:
@@ -152,7 +147,6 @@ class Part:
                 failure = Failure(Reason.CANCELLED, "")
             self.speeds = {}
             self.seen = replace(self.seen, rate=0.0, failure=failure)
-            self._told(True)
 
     async def give(self, sources: Sequence[tuple[str, Sequence[str]]]) -> None:
         """Names sources with the addresses where they may be found."""

@@ -13,9 +13,8 @@ from backend.fleet.errors import LinkLost, TransferFailed
 from backend.fleet.hosts import Host
 from backend.fleet.remote import ChildStream
 from backend.fleet.ssh import SshPool
-from backend.fleet.transfers import NOISE_BYTES, no_program, python_of
+from backend.fleet.transfers import LOADER, NOISE_BYTES, no_program, python_of
 
-LOADER = "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"
 START_S = 60.0
 END_S = 20.0
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from backend.distribution.ledger import Placed, Transfer
 from backend.distribution.reasons import Course, Failure, Reason
-from backend.distribution.states import ENDED, LIVE, SETTLED, WORKING, State
+from backend.distribution.states import ENDED, LIVE, SETTLED, State
 from backend.distribution.transports.base import Observation
 
 WAVE_S = 120.0
@@ -43,7 +43,7 @@ class HostFacts:
         failed_at: when it last did.
         elsewhere: deliveries of other transfers under way on the host.
         mbit: what is known of its link.
-        second: another transfer brings the same bytes to the host, see :func:`second_in_line`.
+        second: another transfer brings the same bytes to the host, see :mod:`backend.distribution.same_bytes`.
     """
 
     busy: bool = False
@@ -172,24 +172,6 @@ def reconcile(transfer: Transfer, facts: Facts) -> list[Action]:
         _go_on(work)
     _release(work)
     return work.actions
-
-
-def second_in_line(transfers: Iterable[Transfer]) -> frozenset[tuple[str, str]]:
-    """(transfer, host) of deliveries that wait because an older one brings the same bytes to the host.
-
-    They would share a folder there and end each other's engine; afterwards the file is there and nothing is sent.
-    """
-    first: dict[tuple[str, str], str] = {}
-    rows = [(transfer, row) for transfer in sorted(transfers, key=lambda one: one.number) for row in transfer.rows]
-    for working in (True, False):
-        for transfer, row in rows:
-            goes_on = not transfer.paused and not transfer.cancel
-            if row.delivery.state in WORKING if working else row.delivery.state is State.QUEUED and goes_on:
-                first.setdefault((transfer.sha256, row.host), transfer.id)
-    return frozenset(
-        (transfer.id, row.host) for transfer, row in rows
-        if row.delivery.state is State.QUEUED and first.get((transfer.sha256, row.host), transfer.id) != transfer.id
-    )  # fmt: skip
 
 
 def _cancel(work: _Work) -> None:

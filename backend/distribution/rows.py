@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 from backend.distribution.budgets import MBIT, from_json, to_json
 from backend.distribution.ledger import failure_from
 from backend.distribution.limiter import budget_of_all
+from backend.distribution.same_bytes import Part, second_in_line
 from backend.distribution.states import State
 from backend.snapshot import DeliveryRow, Limits, TransferRow
 from backend.state.db import Row
@@ -43,7 +46,24 @@ async def transfer_rows(store: StateStore, *, last: int = SHOWN, only: str | Non
         made[key] = before if before and before[0] == content else (content, _transfer(row, hosts[key]))
     if only is None:
         _known[store.paths.state_db] = made
-    return tuple(row for _, row in made.values())
+    return _told_for_whom_they_wait(rows, {name: row for name, (_, row) in made.items()})
+
+
+def _told_for_whom_they_wait(rows: Sequence[Row], made: dict[str, TransferRow]) -> tuple[TransferRow, ...]:
+    """Of two that bring the same bytes to a host, the one that waits tells for which."""
+    waits = second_in_line(
+        Part(
+            row["id"], row["number"], row["sha256"], host.host, State(host.state), not (row["paused"] or row["cancel"])
+        )
+        for row in rows for host in made[row["id"]].hosts
+    )  # fmt: skip
+    for name in {name for name, _ in waits}:
+        hosts = [
+            replace(host, fault=f"waits for {ahead}, which brings the same bytes") if ahead else host
+            for host, ahead in ((host, waits.get((name, host.host))) for host in made[name].hosts)
+        ]
+        made[name] = replace(made[name], hosts=tuple(hosts))
+    return tuple(made.values())
 
 
 _Made = dict[str, tuple[tuple[tuple[object, ...], ...], TransferRow]]

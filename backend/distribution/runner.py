@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from backend.crash import crash_point
 from backend.distribution import ledger, loadable, receiver, states
 from backend.distribution import reconcile as todo
+from backend.distribution.away import Away
 from backend.distribution.behind import Behind
 from backend.distribution.budgets import MBIT, least
 from backend.distribution.described import hosts_described
@@ -26,6 +27,7 @@ from backend.distribution.limiter import Limiter
 from backend.distribution.manifest import make_payload
 from backend.distribution.reasons import Course, Failure, Reason
 from backend.distribution.reconcile import Facts, HostFacts
+from backend.distribution.same_bytes import Part, second_in_line
 from backend.distribution.states import LIVE, WORKING, State, step
 from backend.distribution.transports.base import (
     RENEW_S,
@@ -53,6 +55,8 @@ IDLE_S = 1.0
 TELL_S = 0.5
 BUSY_S, BUSY_MOST_S = 0.5, 60.0
 TROUBLE_S = 2.0
+AWAY_S = 5.0
+"""Time between two looks after which this process was away."""
 
 log = logging.getLogger("ringrift.supervisor")
 
@@ -110,6 +114,7 @@ class Runner:
         self._hosts = Hosts((), "")
         self._facts: dict[str, dict[str, Any]] = {}
         self._many: frozenset[str] = frozenset()
+        self._away = Away(time.monotonic(), AWAY_S)
 
     async def run(self) -> None:
         """Works until it is cancelled; then engines are left to end by themselves or to be taken up."""
@@ -144,13 +149,14 @@ class Runner:
         # Rows of hosts that are worked on now may change after they were read, so nothing is decided of them below.
         for about in [one for known in self._works.values() for one in known.hosts.values()]:
             about.held = about.busy
+        self._excuse(time.monotonic())
         transfers = await ledger.open_transfers(self.store)
         for name in self._works.keys() - {transfer.id for transfer in transfers}:
             await self._leave(self._works.pop(name))
         if not transfers:
             return False
         await self._describe()
-        loads, second = _loads(transfers), todo.second_in_line(transfers)
+        loads, second = _loads(transfers), second_in_line(_parts(transfers))
         named = {row.host for transfer in transfers for row in transfer.rows}
         await self._limits.look(transfers, {name: mbit for name in named if (mbit := self._mbit(name))})
         for transfer in transfers:
@@ -162,6 +168,12 @@ class Runner:
             for action in todo.reconcile(transfer, self._facts_of(transfer, work, loads, second)):
                 await self._act(transfer, work, action)
         return True
+
+    def _excuse(self, now: float) -> None:
+        """No host has stalled for the time in which this process was away."""
+        missed = self._away.look(now)
+        for about in [one for work in self._works.values() for one in work.hosts.values()] if missed else ():
+            about.gained_at += missed
 
     async def _describe(self) -> None:
         self._hosts = await hosts_described(self.paths)
@@ -339,9 +351,11 @@ class Runner:
             except RingRiftError as error:
                 log.error("%s: %s", transfer.id, error.line())
                 await asyncio.sleep(TROUBLE_S)
-            except Exception:
+            except Exception as error:  # a mistake of ours: no reason to begin it anew for ever
                 log.exception("transfer %s stumbled", transfer.id)
                 await asyncio.sleep(TROUBLE_S)
+                what = f"this machine made a mistake: {error!r}"
+                await self._give_back(transfer, work, rows, Failure(Reason.ENGINE, what, "look into supervisor.log"))
             finally:
                 for row in rows:
                     work.of(row.host).busy = False
@@ -349,6 +363,17 @@ class Runner:
         for row in rows:
             work.of(row.host).busy = True
         self._spawn(work, guarded())
+
+    async def _give_back(self, transfer: Transfer, work: _Work, rows: list[Placed], failure: Failure) -> None:
+        """Fails what broke off without a word, as an engine's failure is: tried again a little, then given up."""
+        hosts = {row.host for row in rows}
+        try:
+            for row in (await ledger.find(self.store, transfer.id)).rows:
+                if row.host in hosts and row.delivery.state in WORKING:
+                    await self._end_engine(work, row)
+                    await self._fail(transfer, work, row, failure)
+        except Exception:  # it is found unattended at the next look, and begun anew
+            log.exception("transfer %s stumbled again", transfer.id)
 
     async def _save(
         self, transfer: Transfer, row: Placed, event: states.Event, receipt: Mapping[str, Any] | None = None
@@ -522,6 +547,13 @@ def vars_of(use: Any) -> dict[str, Any]:
 
 def _whole(there: Prepared, good: bytes, payload: Payload) -> bool:
     return there.have == payload.size and len(good) == len(payload.pieces) and all(good)
+
+
+def _parts(transfers: Iterable[Transfer]) -> Iterable[Part]:
+    for transfer in transfers:
+        goes_on = not transfer.paused and not transfer.cancel
+        for row in transfer.rows:
+            yield Part(transfer.id, transfer.number, transfer.sha256, row.host, row.delivery.state, goes_on)
 
 
 def _loads(transfers: list[Transfer]) -> dict[str, int]:

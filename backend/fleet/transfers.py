@@ -23,7 +23,7 @@ from backend.fleet.remote import Stream
 
 BLOCK = 256 * 1024
 NOISE_BYTES = 1024 * 1024
-_LOADER = "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"
+LOADER = "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())))"
 
 
 class Opener(Protocol):
@@ -99,7 +99,7 @@ async def get(pool: Opener, host: Host, remote: str, local: Path, *, sha256: str
 async def _ask(pool: Opener, host: Host, request: dict[str, Any]) -> Stream:
     """Brings the courier up and hands it the request."""
     program = await asyncio.to_thread(Path(courier.__file__).read_bytes)
-    stream = await pool.open_stream(host, [python_of(host), "-I", "-S", "-c", _LOADER], inside=True)
+    stream = await pool.open_stream(host, [python_of(host), "-I", "-S", "-c", LOADER], inside=True)
     try:
         with suppress(BrokenPipeError):  # it has ended already; how is told below
             stream.write(b"%d\n" % len(program) + program + json.dumps(request).encode() + b"\n")

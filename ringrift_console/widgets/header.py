@@ -30,7 +30,8 @@ def header_spans(app: ConsoleApp, crumb: str, width: int) -> tuple[list[Span], l
             left.append((f" (slow: {round(supervisor.lag_ms, -2):.0f} ms)", "header_warn"))
     else:
         waiting = sum(job.state not in ENDED and job.state != "unknown" for job in snapshot.jobs)
-        text = f"supervisor down, {waiting} jobs wait (S starts it)" if waiting else "supervisor idle"
+        how = f" ({app.keymap.hint('supervisor.start')} starts it)"
+        text = f"supervisor down, {waiting} jobs wait{how}" if waiting else "supervisor idle"
         left.append((text, "header_bad" if waiting else "header_dim"))
     running = sum(job.state == "running" for job in snapshot.jobs)
     if running and supervisor.alive:

@@ -132,16 +132,10 @@ def test_many_that_fall_back_at_once_pause_the_transfer_until_somebody_has_looke
     assert not any(isinstance(one, todo.Pause) for one in reconcile(transfer(*rows, *many), facts()))
 
 
-def test_of_two_that_bring_the_same_bytes_to_a_host_one_waits() -> None:
-    one = transfer(placed("n1", State.FETCHING), placed("n2", State.DONE))
-    two = replace(transfer(placed("n1", State.QUEUED), placed("n2", State.QUEUED)), id="x2", number=2)
-    other = replace(two, id="x3", number=3, sha256="cd" * 32)
-    assert todo.second_in_line([two, other, one]) == {("x2", "n1")}
+def test_nothing_is_begun_on_a_host_to_which_another_brings_the_same_bytes() -> None:
+    two = transfer(placed("n1", State.QUEUED), placed("n2", State.QUEUED))
     waits = facts(hosts={"n1": HostFacts(second=True)})
     assert reconcile(two, waits) == [todo.Prepare("n2")]
-    both = replace(transfer(placed("n1", State.QUEUED)), id="x0", number=0)
-    assert todo.second_in_line([both, two]) == {("x2", "n1")}
-    assert todo.second_in_line([replace(both, paused="look"), two]) == {("x0", "n1")}
 
 
 def test_a_bad_file_stops_all_hosts_that_do_not_have_it() -> None:

@@ -383,6 +383,32 @@ async def test_an_engine_that_breaks_on_a_host_is_tried_twice_and_then_the_next_
         await runner.close()
 
 
+async def test_a_mistake_of_ours_that_comes_each_time_is_given_up_and_told(
+    make_cluster: MakeCluster, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.distribution.runner.TROUBLE_S", 0.01)
+    cluster = await make_cluster(2)
+    describe(cluster)
+    payload = cluster.file(1000)
+    async with await StateStore.open(paths) as store:
+        runner = runner_of(cluster, store)
+        finish, asked = runner._finish, []
+
+        async def mistaken(transfer: Any, work: Any, row: Any) -> None:
+            if row.host == "n2":
+                asked.append(row.delivery.transport)
+                raise KeyError("verify")
+            await finish(transfer, work, row)
+
+        monkeypatch.setattr(runner, "_finish", mistaken)
+        row = await until(runner, store, await submit(cluster, store, payload.path))
+        assert [host.state for host in row.hosts] == ["done", "failed"]
+        assert "this machine made a mistake: KeyError('verify') (look into supervisor.log)" in row.hosts[1].failure
+        routes = row.hosts[1].routes
+        assert sorted(set(asked)) == sorted(routes) and len(asked) <= 2 * len(routes) + 1
+        await runner.close()
+
+
 async def test_a_host_without_the_engine_is_planned_without_it(make_cluster: MakeCluster, paths: Paths) -> None:
     cluster = await make_cluster(1)
     describe(cluster)

@@ -47,8 +47,7 @@ def usable(cluster: Cluster, transport: Transport) -> None:
 async def ended(delivery: Delivery, *names: str) -> None:
     """Waits until these hosts are complete or have failed."""
     async with asyncio.timeout(PATIENCE_S):
-        while not all(delivery.observe()[name].ended for name in names):
-            delivery.changed.clear()
+        while not all(delivery.observe()[name].ended for name in names):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
@@ -233,7 +232,13 @@ async def test_a_planted_link_is_not_followed(make_cluster: MakeCluster, transpo
     staged.symlink_to(victim)
     delivery = await transport.start(cluster.means, group)
     await ended(delivery, "n1")
-    assert victim.read_text() == "precious"
+    assert victim.read_text() == "precious" and os.stat(victim).st_nlink == 1
+    seen = delivery.observe()["n1"]
+    if seen.complete:  # the link was put away and a file of its own made
+        assert not staged.is_symlink() and right(cluster, "n1", payload)
+    else:
+        assert seen.failure is not None and seen.failure.reason in (Reason.UNSAFE, Reason.ENGINE), seen
+        assert staged.is_symlink(), "nobody has touched what somebody put there"
     await delivery.close()
 
 

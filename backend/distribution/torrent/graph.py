@@ -13,7 +13,7 @@ member has no seat and is nobody's neighbour but by its own wish, so it delays o
 
 from __future__ import annotations
 
-import random
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -93,7 +93,7 @@ def draw(
     able = {one.name for one in strong}
     near_head = {one.name for one in here if (one.name, HEAD) not in blocked}
     ranked = [one.name for one in strong if one.name in near_head]
-    sitting = [[ranked[seat % len(ranked)]] if ranked else [] for seat in range(seats)]
+    sitting = _sit(members, ranked, seats)
     for seat, names in (shared or {}).items():
         if seat < seats:
             sitting[seat] += [name for name in names if name in ranked and name not in sitting[seat]]
@@ -111,15 +111,34 @@ def draw(
             for each in [each for each in strong if _can(each, one, blocked)][:UPSTREAMS]:
                 dials[each.name].append(one.name)
 
-    whole = {one.name for one in here if one.hungry and one.name in near_head}
+    whole = {one.name for one in here if one.hungry}  # a last try, where the way to the head was shut too
     for island in _islands(dials):
         held = {seat for seat in range(seats) if island & set(sitting[seat])}
-        if len(held) < max(seats, 1) and not island & whole:  # there are pieces that would never get there
+        if len(held) < max(seats, 1) and not island & whole & near_head:  # there are pieces that would never get there
             whole |= set([one.name for one in here if one.name in island & near_head][:1])
     if not seats:
         whole |= set(ranked)
     drawn = {name: tuple(found) for name, found in dials.items()}
     return Graph(tuple(tuple(names) for names in sitting), drawn, frozenset(whole))
+
+
+def _sit(members: Sequence[Member], ranked: Sequence[str], seats: int) -> list[list[str]]:
+    """Who sits where: each host on the seat of its place, so that all others stay when one has to leave.
+
+    Args:
+        ranked: who may sit, in order.
+    """
+    places = [one.name for one in sorted(members, key=lambda one: (one.position, one.name))][:seats]
+    able, spare = set(ranked), [name for name in ranked if name not in places]
+    sitting: list[list[str]] = []
+    for seat in range(seats):
+        if seat < len(places) and places[seat] in able:
+            sitting.append([places[seat]])
+        elif ranked:
+            sitting.append([spare.pop(0) if spare else ranked[seat % len(ranked)]])
+        else:
+            sitting.append([])
+    return sitting
 
 
 def _islands(dials: Mapping[str, Sequence[str]]) -> list[set[str]]:
@@ -159,13 +178,10 @@ def _before(one: Member, earlier: Sequence[Member], count: int, blocked: Collect
     able = [each for each in earlier if _can(one, each, blocked) or _can(each, one, blocked)]
     if count <= MESH:
         return able
-    return [*able[-NEAR:], *_sample(one.name, able[:-NEAR], FAR)]
+    far = set(_some(one.name, [each.name for each in able[:-NEAR]], FAR))
+    return [*able[-NEAR:], *(each for each in able[:-NEAR] if each.name in far)]
 
 
 def _some(name: str, names: Sequence[str], count: int) -> list[str]:
-    return random.Random(name).sample(list(names), min(count, len(names)))
-
-
-def _sample(name: str, members: Sequence[Member], count: int) -> list[Member]:
-    """The same ones each time it is asked about the same members, so that a redrawing changes little."""
-    return random.Random(name).sample(list(members), min(count, len(members)))
+    """The same ones each time, also when others have come or gone: those that a hash puts nearest (rendezvous)."""
+    return sorted(names, key=lambda other: zlib.crc32(f"{name} {other}".encode()))[:count]

@@ -76,6 +76,8 @@ SETTINGS: dict[str, Any] = {
     "in_enc_policy": 2, "out_enc_policy": 2,  # the handshake's own cipher authenticates nobody; TLS does
     "rate_limit_ip_overhead": True,
     "aio_threads": 4, "hashing_threads": 2, "max_queued_disk_bytes": 16 << 20, "file_pool_size": 40,
+    # a busy machine accepts late; what finds no room is dialled again a second later, or is thought shut
+    "listen_queue_size": 128,
     "alert_queue_size": 10000, "peer_fingerprint": "-RR1000-",
 }  # fmt: skip
 """What differs from libtorrent's own: see docs/distribution-torrent.md for what each was measured to do."""
@@ -156,6 +158,14 @@ def is_ours(address: str) -> bool:
             probe.bind((address, 0))
         except OSError:
             return False
+    return True
+
+
+def is_connected(probe: socket.socket) -> bool:
+    try:
+        probe.getpeername()
+    except OSError:
+        return False
     return True
 
 
@@ -348,16 +358,18 @@ class Peer:
 
     async def probe(self, name: str, address: str, port: int) -> None:
         """Whether a connection can be had there, from where the engine would dial."""
-        own = None if self.alone else (self.order["listen"][0], 0)
         why = ""
-        try:
-            async with asyncio.timeout(PROBE_S):
-                _, writer = await asyncio.open_connection(address, port, local_addr=own)
-            writer.close()
-        except TimeoutError:
-            why = "timed out"
-        except OSError as error:
-            why = (os.strerror(error.errno) if error.errno else str(error)).lower()
+        with socket.socket() as probe:
+            probe.setblocking(False)
+            try:
+                if not self.alone:
+                    probe.bind((self.order["listen"][0], 0))
+                async with asyncio.timeout(PROBE_S):
+                    await asyncio.get_running_loop().sock_connect(probe, (address, port))
+            except TimeoutError:
+                why = "" if is_connected(probe) else "timed out"  # on a busy machine the answer may lie there unread
+            except OSError as error:
+                why = (os.strerror(error.errno) if error.errno else str(error)).lower()
         say({"ev": "probed", "way": name, "why": why})
 
     def on_alerts(self, seat: Seat, mine: socket.socket, theirs: socket.socket) -> None:

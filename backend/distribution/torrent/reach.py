@@ -39,15 +39,15 @@ class Reach:
     """The matrix of a swarm."""
 
     def __init__(self) -> None:
-        self._tried: dict[Way, _Tried] = {}
+        self._tried: dict[str, dict[str, _Tried]] = {}
 
     def ask(self, now: float, who: str, others: Iterable[str]) -> list[str]:
         """Which of these a host must try now; they count as asked from then on."""
-        found = []
+        row, found = self._tried.setdefault(who, {}), []
         for other in others:
-            known = self._tried.get((who, other))
+            known = row.get(other)
             if known is None:
-                self._tried[who, other] = _Tried(now)
+                row[other] = _Tried(now)
             elif known.open and now - known.asked >= SILENT_S:
                 known.open, known.answer = False, known.answer or NO_WORD
                 continue
@@ -60,37 +60,53 @@ class Reach:
 
     def heard(self, who: str, other: str, why: str) -> bool:
         """What a host tells of a way, empty when it got through; whether that is news."""
-        known = self._tried.get((who, other))
+        known = self._known(who, other)
         if known is None:  # it was forgotten meanwhile
             return False
         news = known.answer != why
         known.answer, known.open = why, False
         return news
 
+    def met(self, who: str, other: str) -> None:
+        """They are connected, whatever a try has said."""
+        known = self._known(who, other)
+        if known is not None and known.answer:
+            known.answer = ""
+
+    def excuse(self, now: float) -> None:
+        """Nobody could be heard: the head was away."""
+        for row in self._tried.values():
+            for known in row.values():
+                known.asked = now if known.open else known.asked
+
     def waits(self, who: str, others: Collection[str]) -> bool:
         """Whether a host has still to tell of one of these for the first time."""
-        return any((known := self._tried.get((who, other))) is None or known.answer is None for other in others)
+        return any((known := self._known(who, other)) is None or known.answer is None for other in others)
 
     def pending(self, who: str) -> bool:
         """Whether an answer of a host is awaited."""
-        return any(known.open for (one, _), known in self._tried.items() if one == who)
+        return any(known.open for known in self._tried.get(who, {}).values())
 
     def reaches(self, who: str, other: str) -> bool:
         """Whether a host got through to another."""
-        known = self._tried.get((who, other))
+        known = self._known(who, other)
         return known is not None and known.answer == ""
 
     def blocked(self) -> frozenset[Way]:
         """All ways that did not get through when they were tried last."""
-        return frozenset(way for way, known in self._tried.items() if known.answer)
+        return frozenset(
+            (who, other) for who, row in self._tried.items() for other, known in row.items() if known.answer
+        )
 
     def of(self, who: str) -> tuple[tuple[str, str], ...]:
         """Whom a host does not reach, and why."""
-        return tuple(
-            (other, known.answer) for (one, other), known in sorted(self._tried.items()) if one == who and known.answer
-        )
+        return tuple((other, known.answer) for other, known in self._tried.get(who, {}).items() if known.answer)
 
     def forget(self, name: str) -> None:
         """Somebody left, or listens elsewhere: nothing is known of the ways from and to it."""
-        for way in [way for way in self._tried if name in way]:
-            del self._tried[way]
+        self._tried.pop(name, None)
+        for row in self._tried.values():
+            row.pop(name, None)
+
+    def _known(self, who: str, other: str) -> _Tried | None:
+        return self._tried.get(who, {}).get(other)

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from backend.distribution.away import Away
 from backend.distribution.reasons import Failure, Reason
 from backend.distribution.torrent.addresses import Reached, find_ends
 from backend.distribution.torrent.channel import Channel, Child, Opener, end_left, here
@@ -45,6 +46,8 @@ log = logging.getLogger("ringrift.supervisor")
 LOOPBACK = "127.0.0.1"
 TICK_S = 0.5
 BEAT_S = 20.0
+AWAY_S = 3.0
+"""Time between two looks after which this process was away."""
 SEEDER_LEASE_S = 60.0
 SEEDER_TRIES = 5
 SEEDER_PAUSE_S = 0.5
@@ -97,7 +100,6 @@ class Swarm:
         self, group: Group, opener: Callable[[Host], Opener], *, reached: Reached = lambda host: None, tls: bool = True,
         seeder: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        self.changed = asyncio.Event()
         self.group, self.payload = group, group.payload
         self._opener, self._reached, self._tls, self._seeder_words = opener, reached, tls, tuple(seeder)
         self._authority = Authority() if tls else None
@@ -251,12 +253,16 @@ class Swarm:
         try:
             await self._begin()
             beat = time.monotonic()
+            away = Away(beat, AWAY_S)
             while True:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(TICK_S):
                         await self._dirty.wait()
                 self._dirty.clear()
                 now = time.monotonic()
+                if away.look(now):
+                    self._watchdog.excuse(now)
+                    self._reach.excuse(now)
                 self._judge(now)
                 self._tell(now)
                 if now - beat > BEAT_S:
@@ -410,7 +416,6 @@ class Swarm:
         elif what == "finished":
             place.observation = replace(place.observation, complete=True, have=self.payload.size, rate=0.0, fault="")
             self._watchdog.end(place.target.name)
-            self.changed.set()
         elif what == "banned":
             self._accuse(channel.name, str(event["address"]))
         elif what == "disk":
@@ -428,6 +433,8 @@ class Swarm:
 
     def _note(self, place: Place, event: dict[str, Any], now: float) -> None:
         name = place.target.name
+        for who, *_ in event["peers"]:
+            self._reach.met(name, str(who))
         unreached = self._reach.of(name)
         absent = [f"{address}:{port}" for address, port in event["absent"]]
         absent += [f"{who} ({why})" for who, why in unreached]
@@ -450,7 +457,7 @@ class Swarm:
         place.observation = replace(
             place.observation, have=min(int(event["done"]), self.payload.size), rate=float(event["down"]),
             received=int(event["received"]), sent=int(event["sent"]), peers=_joined(peers), pieces=str(event["cells"]),
-            waits=event["state"] in CHECKING,
+            waits=event["state"] in CHECKING, unreached=unreached,
             fault="" if place.observation.complete else fault,
         )  # fmt: skip
 
@@ -497,7 +504,6 @@ class Swarm:
         self._watchdog.end(name)
         if place.channel is not None:
             place.channel.send("stop")
-        self.changed.set()
         self._dirty.set()
 
     def _fail_all(self, failure: Failure) -> None:

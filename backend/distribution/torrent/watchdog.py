@@ -88,10 +88,12 @@ class Watchdog:
         self.pulses.pop(name, None)
 
     def excuse(self, now: float) -> None:
-        """Nobody could make headway: the head's seeder was away."""
+        """Nobody could make headway, or be heard: the head was away."""
         for pulse in self.pulses.values():
             pulse.moved = max(pulse.moved, now)
             pulse.told = now if pulse.told is not None else None
+            pulse.slow_since = None
+        self._before.clear()
 
     def heard(
         self, name: str, now: float, *, done: int, rate: float, peers: int, busy: bool = False,

@@ -41,7 +41,6 @@ class Aria2Delivery:
     """See :class:`backend.distribution.transports.base.Delivery`."""
 
     def __init__(self, means: Means, group: Group, patience: Patience, port: int) -> None:
-        self.changed = asyncio.Event()
         self._means, self._group, self._patience, self._port = means, group, patience, port
         self._head: RangeServer | None = None
         self._no_head: Failure | None = None
@@ -188,12 +187,7 @@ class Aria2Delivery:
             self._patience,
             ready=lambda part: self._begin(self._feed(part)),
             unreached=self._unreached,
-            told=self._heard,
         )
-
-    def _heard(self, ended: bool) -> None:
-        if ended:
-            self.changed.set()
 
     # orders
 

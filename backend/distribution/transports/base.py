@@ -25,7 +25,6 @@ The rules of the game, which the contract tests hold every transport to:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,13 +230,7 @@ class Means:
 
 
 class Delivery(Protocol):
-    """A group under way.
-
-    Attributes:
-        changed: set whenever an observation has changed in kind (a host complete or failed), not for mere progress.
-    """
-
-    changed: asyncio.Event
+    """A group under way."""
 
     def observe(self) -> Mapping[str, Observation]:
         """The newest observation of every host of the group; never waits."""

@@ -20,7 +20,6 @@ class EachHost:
     NAME = ""
 
     def __init__(self, group: Group) -> None:
-        self.changed = asyncio.Event()
         self.payload, self.budget = group.payload, group.budget
         self.seen: dict[str, Observation] = {}
         self.meters: dict[str, Meter] = {}
@@ -29,7 +28,7 @@ class EachHost:
         self._before = 0  # bytes that earlier tries took from this machine
 
     async def serve(self, target: Target) -> None:
-        """Brings the file to one host; says how it went by :attr:`seen` and :attr:`changed`."""
+        """Brings the file to one host; says how it went by :attr:`seen`."""
         raise NotImplementedError
 
     def observe(self) -> Mapping[str, Observation]:

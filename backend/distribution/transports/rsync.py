@@ -117,7 +117,6 @@ class RsyncDelivery(EachHost):
             self.seen[name] = replace(self.seen[name], have=self.payload.size, complete=True, waits=False)
         else:
             self.seen[name] = replace(self.seen[name], failure=failure)
-        self.changed.set()
 
     async def _send(self, target: Target) -> Failure | None:
         config = self._means.private / f"rsync-{self._id}-{target.name}.conf"

@@ -76,7 +76,6 @@ class StreamDelivery(EachHost):
             self._note(name, failure=Failure(Reason.LINK_LOST, str(error) or "the connection broke"))
         else:
             self._note(name, have=payload.size, complete=True, pieces="9" * 64)
-        self.changed.set()
 
     async def _write(self, target: Target, wanted: list[tuple[int, int]], there: int) -> None:
         payload = self.payload

@@ -43,6 +43,25 @@ def test_a_host_that_says_nothing_is_waited_for_no_longer_and_asked_again() -> N
     assert reach.reaches("a", "b")
 
 
+def test_nobody_is_blamed_for_time_in_which_the_head_was_away() -> None:
+    reach = Reach()
+    reach.ask(0.0, "a", ["b", "c"])
+    reach.heard("a", "c", "timed out")
+    reach.excuse(20.0)
+    assert reach.ask(20.0 + SILENT_S - 0.1, "a", ["b"]) == [] and reach.waits("a", ["b"])
+    assert reach.ask(20.0, "a", ["c"]) == ["c"], "a way that failed is tried again all the same"
+
+
+def test_who_is_connected_has_a_way() -> None:
+    reach = Reach()
+    reach.ask(0.0, "a", ["b"])
+    reach.met("a", "b")
+    assert reach.waits("a", ["b"]), "that is no answer"
+    reach.heard("a", "b", "timed out")
+    reach.met("a", "b")
+    assert reach.reaches("a", "b") and not reach.blocked()
+
+
 def test_nothing_is_known_of_the_ways_of_a_host_that_listens_elsewhere_now() -> None:
     reach = Reach()
     for who, other in (("a", "b"), ("b", "a"), ("b", "c")):

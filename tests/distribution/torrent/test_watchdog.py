@@ -112,3 +112,14 @@ def test_nobody_is_blamed_for_the_head_s_absence() -> None:
     dog.excuse(100.0)
     assert not dog.judge(100.0 + HUNGRY_S)
     assert not dog.judge(100.0 + STALL_S).failed
+
+
+def test_nobody_is_slow_for_what_was_not_heard() -> None:
+    dog = begun("a", "b", "c", "d")
+    for name in ("a", "b", "c", "d"):
+        dog.heard(name, 1.0, done=MB, rate=1.0 if name == "d" else 100.0, peers=1)
+    assert not dog.judge(1.0)
+    dog.excuse(30.0)
+    assert not dog.judge(30.0), "it was slow before, and may not be now"
+    assert not dog.judge(30.0 + WEAK_S / 2).weak
+    assert dog.judge(30.0 + WEAK_S).weak == {"d"}
