@@ -55,6 +55,8 @@ IDLE_S = 1.0
 TELL_S = 0.5
 BUSY_S, BUSY_MOST_S = 0.5, 60.0
 TROUBLE_S = 2.0
+RELEASE_S = 10.0
+"""Time in which a stage that cannot be removed is tried again."""
 AWAY_S = 5.0
 """Time between two looks after which this process was away."""
 
@@ -528,11 +530,16 @@ class Runner:
         for delivery in work.deliveries.values():
             await delivery.cancel([row.host])
         host = self._host(row.host)
-        if isinstance(host, Host):
+        end = time.monotonic() + RELEASE_S
+        while isinstance(host, Host):
             try:
                 await self._talk().drop(host, [transfer.sha256], self._staged_elsewhere(transfer))
-            except ReceiverError as error:
-                log.info("%s: the stage of %s stays for a day: %s", row.host, transfer.id, error)
+                break
+            except ReceiverError as error:  # an engine that was just ended may have put a file there meanwhile
+                if error.failure.reason is Reason.LINK_LOST or time.monotonic() > end:
+                    log.info("%s: the stage of %s stays for a day: %s", row.host, transfer.id, error)
+                    break
+                await asyncio.sleep(BUSY_S)
         await self._save(transfer, row, states.Release())
 
     def _staged_elsewhere(self, transfer: Transfer) -> list[str]:

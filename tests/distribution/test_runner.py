@@ -404,8 +404,7 @@ async def test_a_mistake_of_ours_that_comes_each_time_is_given_up_and_told(
         row = await until(runner, store, await submit(cluster, store, payload.path))
         assert [host.state for host in row.hosts] == ["done", "failed"]
         assert "this machine made a mistake: KeyError('verify') (look into supervisor.log)" in row.hosts[1].failure
-        routes = row.hosts[1].routes
-        assert sorted(set(asked)) == sorted(routes) and len(asked) <= 2 * len(routes) + 1
+        assert 1 < len(asked) <= 2 * len(row.hosts[1].routes) + 1, "tried again, and not for ever"
         await runner.close()
 
 
