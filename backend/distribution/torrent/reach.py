@@ -67,9 +67,9 @@ class Reach:
         known.answer, known.open = why, False
         return news
 
-    def met(self, who: str, other: str) -> None:
-        """They are connected, whatever a try has said."""
-        known = self._known(who, other)
+    def met(self, who: str) -> None:
+        """A host is connected with the head, which dials nobody: the way is open, whatever a try has said."""
+        known = self._known(who, HEAD)
         if known is not None and known.answer:
             known.answer = ""
 

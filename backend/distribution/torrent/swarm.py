@@ -433,8 +433,8 @@ class Swarm:
 
     def _note(self, place: Place, event: dict[str, Any], now: float) -> None:
         name = place.target.name
-        for who, *_ in event["peers"]:
-            self._reach.met(name, str(who))
+        if any(who == HEAD for who, *_ in event["peers"]):
+            self._reach.met(name)
         unreached = self._reach.of(name)
         absent = [f"{address}:{port}" for address, port in event["absent"]]
         absent += [f"{who} ({why})" for who, why in unreached]
