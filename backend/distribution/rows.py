@@ -51,11 +51,14 @@ async def transfer_rows(store: StateStore, *, last: int = SHOWN, only: str | Non
 
 def _told_for_whom_they_wait(rows: Sequence[Row], made: dict[str, TransferRow]) -> tuple[TransferRow, ...]:
     """Of two that bring the same bytes to a host, the one that waits tells for which."""
+    going = [row for row in rows if row["ended_at"] is None]
+    if len({row["sha256"] for row in going}) == len(going):
+        return tuple(made.values())
     waits = second_in_line(
         Part(
             row["id"], row["number"], row["sha256"], host.host, State(host.state), not (row["paused"] or row["cancel"])
         )
-        for row in rows for host in made[row["id"]].hosts
+        for row in going for host in made[row["id"]].hosts
     )  # fmt: skip
     for name in {name for name, _ in waits}:
         hosts = [
