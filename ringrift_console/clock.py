@@ -84,12 +84,14 @@ class Clock:
         if self.mode == "age":
             return self.ago(at)
         local = self.zoned(at)
-        return f"{local:%Y-%m-%d %H:%M} " + ("UTC" if self.mode == "utc" else local.strftime("%Z"))
+        return f"{local:%Y-%m-%d %H:%M} {self._zone(local)}"
 
     def long(self, at: datetime | None) -> str:
         """Date, time to the second and zone; with the age."""
         if at is None:
             return "-"
         local = self.zoned(at)
-        zone = "UTC" if self.mode == "utc" else local.strftime("%Z")
-        return f"{local:%Y-%m-%d %H:%M:%S} {zone} ({self.ago(at)})"
+        return f"{local:%Y-%m-%d %H:%M:%S} {self._zone(local)} ({self.ago(at)})"
+
+    def _zone(self, local: datetime) -> str:
+        return "UTC" if self.mode == "utc" else local.strftime("%Z")

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from backend.evaluation.rating_view import Band, RatingReader, RatingView, model_of
@@ -67,7 +67,7 @@ def moves_of(paths: Paths, config: str) -> Sequence[Move]:
 
 def marks_of(view: RatingView, moves: Sequence[Move]) -> tuple[Mark, ...]:
     """Where the moves stand on an axis of games: between the matches played before and after them."""
-    times = [_time(point.at) for point in view.points]
+    times = [time_of(point.at) for point in view.points]
     known = [(at.timestamp(), point.games) for at, point in zip(times, view.points, strict=True) if at is not None]
     if not known:
         return ()
@@ -86,11 +86,13 @@ def marks_of(view: RatingView, moves: Sequence[Move]) -> tuple[Mark, ...]:
     return tuple(made)
 
 
-def _time(text: str) -> datetime | None:
+def time_of(text: str) -> datetime | None:
+    """A stored time, which is UTC where it names no zone; None for what is none."""
     try:
-        return datetime.fromisoformat(text)
+        at = datetime.fromisoformat(text)
     except ValueError:
         return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def entrants(view: RatingView, models: Mapping[str, ModelRow]) -> list[Entrant]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from datetime import datetime
-
 from backend.evaluation.rating_view import RatingPoint, RatingView
 from ringrift_console.clock import Clock
 from ringrift_console.widgets.line import Line, Span
 from screens.cells import UNKNOWN, count
-from screens.elo_data import EloData, Entrant
+from screens.elo_data import EloData, Entrant, time_of
 
 
 def title(all_configs: bool, config: str, data: EloData | None, listed: int) -> list[Span]:
@@ -31,9 +28,8 @@ def title(all_configs: bool, config: str, data: EloData | None, listed: int) -> 
 
 def at_point(point: RatingPoint, chosen: Entrant, clock: Clock) -> Line:
     """The chosen model's rating at the cursor."""
-    band, when = point.band(chosen.player), UNKNOWN
-    with suppress(ValueError):  # what somebody else has stored
-        when = clock.minute(datetime.fromisoformat(point.at))
+    band, at = point.band(chosen.player), time_of(point.at)
+    when = clock.minute(at) if at else UNKNOWN
     where: Span = (f"  after {count(point.games)} games, {when}", "dim")
     name: Span = (f" {chosen.name}", "strong")
     if band is None:
